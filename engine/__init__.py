@@ -1,0 +1,1 @@
+"""Joins store, registry, builder and runner: build, pull, push, run, prune."""

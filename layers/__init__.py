@@ -1,0 +1,1 @@
+"""Blobs and filesystems: the store, tar layers, overlay snapshots, context digests."""

@@ -1,0 +1,1 @@
+"""The vocabulary: digests, references, platforms, documents, error kinds; where content lives."""

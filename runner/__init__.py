@@ -1,0 +1,1 @@
+"""A Sandbox value becomes a running process. Knows mounts, not images."""
