@@ -1,0 +1,50 @@
+"""One member of a layer, as it stands in the tar and on disk (image-spec layer.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+Kind = Literal["file", "dir", "link", "symlink", "char", "block", "fifo"]
+
+WHITEOUT: Final = ".wh."  # before a name: the name is gone (layer.md, "Whiteouts")
+OPAQUE: Final = ".wh..wh..opq"  # in a directory: everything below it is gone
+META: Final = ".wh..wh."  # before the names that AUFS kept for itself
+
+SECOND: Final = 1_000_000_000  # in nanoseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """
+    A file, directory, link or node at ``path``: relative, without "." or "..", "" for the root.
+
+    ``target`` is the text of a symlink, or the path of what a hard link ("link") shares.
+    """
+
+    path: str
+    kind: Kind
+    mode: int = 0o644  # permission bits, setuid, setgid, sticky
+    uid: int = 0
+    gid: int = 0
+    size: int = 0  # bytes of a file; 0 for everything else
+    mtime_ns: int = 0
+    target: str = ""
+    major: int = 0
+    minor: int = 0
+    xattrs: Mapping[str, bytes] = field(default_factory=dict, hash=False)
+
+
+def is_exported(xattr: str) -> bool:
+    """
+    True for the extended attributes that belong to a layer.
+
+    File capabilities and the user's own. Not what overlayfs (``userxattr``) and rootless unpackers
+    keep for themselves under ``user.``: in a layer those would speak to the host's kernel.
+    """
+    if xattr == "security.capability":
+        return True
+    return xattr.startswith("user.") and not xattr.startswith(
+        ("user.overlay.", "user.rootlesscontainers")
+    )
