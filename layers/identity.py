@@ -27,19 +27,24 @@ class Identity:
         self._batch = bytearray()
 
     def add(self, entry: Entry, content: str = "") -> None:
-        """*content* is the hex SHA-256 of a file's neutral() bytes; "" for an empty one."""
+        """As update(record(entry, content))."""
         self._batch += record(entry, content)
         if len(self._batch) >= _BATCH:
             self._hash.update(self._batch)
             self._batch.clear()
 
-    def digest(self) -> Digest:
+    def update(self, records: bytes) -> None:
+        self._batch += records
         self._hash.update(self._batch)
         self._batch.clear()
+
+    def digest(self) -> Digest:
+        self.update(b"")
         return Digest("sha256:" + self._hash.hexdigest())
 
 
 def record(entry: Entry, content: str) -> bytes:
+    """*content* is the hex SHA-256 of a file's neutral() bytes; "" for an empty one."""
     path, target = os.fsencode(entry.path), os.fsencode(entry.target)
     head = b"%b %o %d %d %d %d %d %d:%b %d:%b %b\n" % (
         entry.kind.encode(),
