@@ -1,0 +1,254 @@
+"""
+COPY and ADD: selected files become a change, written straight to its tar.
+
+Nothing is copied on disk: the layer is unpacked only if a later step needs the files. The rules
+are BuildKit's (``docs: Dockerfile reference, COPY``; fsutil's copier), point by point in
+dockerfile conformance tests.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from layers.tree import TreeEntry
+
+from builder.execute.place import NO_XATTRS, Owner, Place, made_directory, parents
+from builder.plan import Copy, InlineFile
+from builder.selection import Picked
+from layers.entry import Entry
+from layers.layerwrite import LayerWriter
+from ocispec.content import Readable
+from ocispec.digest import Digest
+from ocispec.errors import Invalid
+
+IMPLICIT_MODE: Final = 0o755  # of parents that nobody asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry of the change, and how its bytes are read if it is a file."""
+
+    entry: Entry
+    read: Callable[[], Readable | bytes] | None = None
+    content: Digest | None = None  # of the bytes, where it is known
+    inode: tuple[int, int, int] | None = None  # equal for names of one file
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What one source argument selected, and how its files are read."""
+
+    picked: Picked
+    read: Callable[[TreeEntry], Readable | bytes]
+    tree: int  # tells trees apart, so that hard links are only made within one
+    keep_owner: bool  # a stage's and an archive's files keep their owners
+
+
+class Layout:
+    """Collects the entries of one COPY by path, refusing what a copy on disk would refuse."""
+
+    def __init__(self, op: Copy, place: Place, owner: Owner | None, now_ns: int) -> None:
+        self._place = place
+        self._owner = owner
+        self._mode = int(op.chmod, 8) if op.chmod else None
+        self._now_ns = now_ns
+        self._wants_directory = op.target.endswith("/")
+        self._root = place.real(op.target)
+        status = place.lstat(self._root)
+        self._root_exists = status is not None
+        self._root_is_dir = status is not None and stat.S_ISDIR(status.st_mode)
+        self.items: dict[str, Item] = {}
+        self._shared: set[str] = set()  # directories that exist here and are copied onto
+
+    def add(self, source: Source) -> None:
+        """Lay out what *source* selected."""
+        self._check_target(source.picked.is_directory)
+        if source.picked.is_directory:
+            self._add_directory(source)
+            return
+        entry = source.picked.entry
+        assert entry is not None
+        self._add_file(source.picked.name, self._item(entry, "", source))
+
+    def add_inline(self, file: InlineFile) -> None:
+        """Lay out a file that stands in the Dockerfile."""
+        self._check_target(is_directory=False)
+        owner = self._owner or Owner(0, 0)
+        entry = Entry(
+            path="",
+            kind="file",
+            mode=file.mode if self._mode is None else self._mode,
+            uid=owner.uid,
+            gid=owner.gid,
+            size=len(file.data),
+            mtime_ns=self._now_ns,
+        )
+        self._add_file(file.name, Item(entry, lambda: file.data, Digest.of(file.data)))
+
+    def finish(self) -> list[Item]:
+        """All entries in order, with the parents they need."""
+        if not self.items:
+            return []
+        mode = IMPLICIT_MODE if self._mode is None else self._mode
+        below = self._root + "/." if self._root_is_dir or self._wants_directory else self._root
+        if self._root in self.items and self.items[self._root].entry.kind == "dir":
+            below = self._root
+        owner = self._owner or Owner(0, 0)
+        try:
+            above = parents(self._place, below.lstrip("/"), owner, mode, self._newest())
+        except NotADirectoryError as error:
+            raise Invalid(f"cannot copy to {error.filename}: not a directory") from error
+        for path, entry in above.items():
+            self.items.setdefault(path, Item(entry))
+        return _with_links(self.items)
+
+    def _newest(self) -> int:
+        # The time of made parents follows from what is copied: the same tree, the same layer.
+        return max(item.entry.mtime_ns for item in self.items.values())
+
+    def _check_target(self, is_directory: bool) -> None:
+        if self._root_exists and not self._root_is_dir and (is_directory or self._wants_directory):
+            raise Invalid(f"cannot copy to non-directory: /{self._root}")
+
+    def _add_file(self, name: str, item: Item) -> None:
+        path = self._root
+        if self._wants_directory or self._root_is_dir:
+            path = _join(self._root, name)
+            status = self._place.lstat(path) if self._root_is_dir else None
+            if status is not None and stat.S_ISDIR(status.st_mode):
+                raise Invalid(f"cannot replace directory /{path} with a file")
+        self._put(path, item)
+
+    def _add_directory(self, source: Source) -> None:
+        root = self._root
+        if self._root_is_dir:
+            self._shared.add(root)
+        elif root not in self.items:
+            self._put_root(source)
+        start = len(source.picked.path) + 1 if source.picked.path else 0
+        for child in source.picked.below:
+            path = _join(root, child.path[start:])
+            self._check_child(path, child.kind == "dir")
+            self._put(path, self._item(child, path, source))
+
+    def _put_root(self, source: Source) -> None:
+        """The target itself, which does not exist: as its source, or as an implicit parent."""
+        root, entry = self._root, source.picked.entry
+        if self._wants_directory or entry is None:
+            mode = IMPLICIT_MODE if self._mode is None else self._mode
+            owner = self._owner or Owner(0, 0)
+            self._put(root, Item(made_directory(root, owner, mode, self._now_ns)))
+        else:
+            self._put(root, self._item(entry, root, source))
+
+    def _check_child(self, path: str, is_directory: bool) -> None:
+        parent = path.rpartition("/")[0]
+        if parent not in self._shared:
+            return
+        status = self._place.lstat(path)
+        if status is None:
+            return
+        if not is_directory and stat.S_ISDIR(status.st_mode):
+            raise Invalid(f"cannot replace directory /{path} with a file")
+        if is_directory and not stat.S_ISDIR(status.st_mode):
+            raise Invalid(
+                f"cannot copy to non-directory: /{path}",
+                hint="the target is a file or a link there; copy onto the directory it leads to",
+            )
+        if is_directory:
+            self._shared.add(path)
+
+    def _put(self, path: str, item: Item) -> None:
+        earlier = self.items.get(path)
+        if earlier is not None and (earlier.entry.kind == "dir") != (item.entry.kind == "dir"):
+            raise Invalid(f"two sources disagree whether /{path} is a directory")
+        self.items[path] = replace(item, entry=replace(item.entry, path=path))
+
+    def _item(self, entry: TreeEntry, path: str, source: Source) -> Item:
+        owner = self._owner or (Owner(entry.uid, entry.gid) if source.keep_owner else Owner(0, 0))
+        mode = entry.mode if self._mode is None or entry.kind == "symlink" else self._mode
+        is_file = entry.kind == "file"
+        return Item(
+            Entry(
+                path=path,
+                kind=entry.kind,
+                mode=mode,
+                uid=owner.uid,
+                gid=owner.gid,
+                size=entry.size if is_file else 0,
+                mtime_ns=entry.mtime_ns,
+                target=entry.target,
+                major=os.major(entry.rdev),
+                minor=os.minor(entry.rdev),
+                xattrs=_kept(entry.xattrs, source.keep_owner),
+            ),
+            (lambda: source.read(entry)) if is_file else None,
+            Digest(f"sha256:{entry.digest}") if is_file and entry.digest else None,
+            (source.tree, entry.dev, entry.ino) if is_file and entry.nlink > 1 else None,
+        )
+
+
+def write(items: Iterable[Item], writer: LayerWriter) -> None:
+    """Write the entries of a change, in order."""
+    for item in items:
+        if item.read is None:
+            writer.add(item.entry)
+            continue
+        data = item.read()
+        if isinstance(data, bytes):
+            writer.add(item.entry, data, item.content)
+            continue
+        try:
+            writer.add(item.entry, data, item.content)
+        finally:
+            data.close()
+
+
+def check_sources(op: Copy, found: Sequence[Sequence[Picked]]) -> None:
+    """Invalid if several files would go to a target that is not written as a directory."""
+    count = sum(len(picked) for picked in found) + len(op.inline)
+    if count > 1 and not op.target.endswith("/"):
+        raise Invalid(
+            "with more than one source file, the destination must be a directory and end with a /",
+            hint=f"write {op.target}/ as the last argument",
+        )
+
+
+def refuse_devices(picked: Picked) -> None:
+    """A build context is the user's own disk: its devices and pipes are not image content."""
+    entries = picked.below if picked.entry is None else (picked.entry, *picked.below)
+    for entry in entries:
+        if entry.kind in ("char", "block", "fifo"):
+            raise Invalid(
+                f"/{entry.path} is a {entry.kind} in the build context",
+                hint="name it in .dockerignore",
+            )
+
+
+def _kept(xattrs: Mapping[str, bytes], from_image: bool) -> Mapping[str, bytes]:
+    # Of a context only what a program's rights depend on: the rest is not in the key either.
+    if not xattrs or from_image:
+        return xattrs
+    return {k: v for k, v in xattrs.items() if k == "security.capability"} or NO_XATTRS
+
+
+def _with_links(items: Mapping[str, Item]) -> list[Item]:
+    first: dict[tuple[int, int, int], str] = {}
+    ordered: list[Item] = []
+    for path in sorted(items, key=os.fsencode):
+        item = items[path]
+        if item.inode is not None:
+            known = first.setdefault(item.inode, path)
+            if known != path:
+                entry = replace(item.entry, kind="link", target=known, size=0)
+                item = Item(entry)
+        ordered.append(item)
+    return ordered
+
+
+def _join(root: str, name: str) -> str:
+    return f"{root}/{name}" if root else name

@@ -1,0 +1,79 @@
+"""
+ADD of a local archive: it is unpacked into a directory of its own, then copied from there.
+
+So everything a tar can do (links through which later members go, members named twice) happens
+inside that directory, under the rules that image layers are unpacked with.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Final
+
+from layers.compress import decompressor, sniff
+from layers.session import Session
+from layers.tree import Tree
+
+from layers.apply import apply
+from layers.tarread import tar_entries
+from ocispec import mediatypes
+from ocispec.content import Readable
+from ocispec.errors import Corrupt, Invalid
+
+_MEDIA_TYPES: Final = {
+    "tar": mediatypes.OCI_LAYER,
+    "gzip": mediatypes.OCI_LAYER_GZIP,
+    "zstd": mediatypes.OCI_LAYER_ZSTD,
+}
+_HEAD: Final = 512  # bytes; enough for every magic number, a tar header among them
+
+
+def is_archive(path: str) -> bool:
+    """True if the file at host *path* is a tar, plain or compressed, whatever its name."""
+    with open(path, "rb") as file:  # noqa: PTH123 - a /proc/self/fd path is no use as a Path
+        try:
+            stream = _open(file)
+            if stream is None:
+                return False
+            return next(tar_entries(stream), None) is not None
+        except (Invalid, Corrupt, EOFError, OSError, ValueError):
+            # Not what its first bytes look like: an ordinary file, and copied as one.
+            return False
+
+
+@contextmanager
+def unpacked(path: str, session: Session) -> Iterator[Tree]:
+    """The tree in the archive at host *path*; gone from disk when the context ends."""
+    directory = session.scratch("unpack")
+    try:
+        root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123 - as above
+                stream = _open(file)
+                if stream is None:
+                    raise Invalid(f"{path}: not a tar archive")
+                apply(stream, root)
+        finally:
+            os.close(root)
+        yield Tree(directory, None)
+    finally:
+        session.remove_scratch(directory)
+
+
+def _open(file: BinaryIO) -> Readable | None:
+    head = file.read(_HEAD)
+    file.seek(0)
+    form = sniff(head)
+    if form in _MEDIA_TYPES:
+        return decompressor(_MEDIA_TYPES[form], file)
+    if form == "bzip2":
+        import bz2
+
+        return bz2.open(file)
+    if form == "xz":
+        import lzma
+
+        return lzma.open(file)
+    return None

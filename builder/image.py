@@ -1,0 +1,74 @@
+"""Layers, config and history become an image: config, manifest, and their blobs in the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from layers.session import Session
+
+from builder.plan import Output
+from builder.stack import Stack
+from ocispec import mediatypes
+from ocispec.model import Descriptor, History, ImageConfig, Layer, Manifest
+
+COMMENT = "buildkit.dockerfile.v0"  # what tools that read the history look for
+_BEGINNING = "1970-01-01T00:00:00Z"
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """An image in the store, not yet named."""
+
+    manifest: Descriptor
+    config: Descriptor
+
+
+def timestamp(seconds: float) -> str:
+    """*seconds* since 1970 as RFC 3339 with microseconds, in UTC; whole seconds without."""
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    fraction = round((seconds % 1) * 1_000_000)
+    return f"{whole}.{fraction:06d}Z" if 0 < fraction < 1_000_000 else f"{whole}Z"
+
+
+def document(output: Output, results: Sequence[Stack | None], epoch: int | None) -> ImageConfig:
+    """
+    The config of *output*; diff IDs are still those of the layers as they were made.
+
+    A change of the config alone bears the time of the layer before it: then a rebuild that finds
+    every layer in the cache gives the same document, to the byte. *epoch* caps every time.
+    """
+    made = output.config.created or _BEGINNING
+    history = list(output.config.history)
+    for change in output.changes:
+        if change.step is not None:
+            stack = results[change.step]
+            assert stack is not None
+            created = stack.layers[-1].created
+            made = timestamp(created if epoch is None else min(created, epoch))
+        history.append(
+            History(
+                created=made,
+                created_by=change.created_by,
+                comment=COMMENT,
+                author=change.author or None,
+                empty_layer=change.step is None,
+            )
+        )
+    root = results[output.root]
+    assert root is not None
+    return replace(
+        output.config,
+        created=made if output.changes else output.config.created,
+        history=tuple(history),
+        diff_ids=tuple(layer.layer.diff_id for layer in root.layers),
+    )
+
+
+def store_image(config: ImageConfig, layers: Sequence[Layer], session: Session) -> BuiltImage:
+    """Put config and manifest of an image with *layers*, base first, into the store."""
+    config = replace(config, diff_ids=tuple(layer.diff_id for layer in layers))
+    config_blob = session.put_bytes(mediatypes.OCI_CONFIG, config.encode())
+    manifest = Manifest(config_blob, tuple(replace(layer.blob, other={}) for layer in layers))
+    return BuiltImage(session.put_bytes(mediatypes.OCI_MANIFEST, manifest.encode()), config_blob)

@@ -1,0 +1,1 @@
+"""Instructions become steps and changes of the image's config."""

@@ -1,0 +1,247 @@
+"""A build: a request becomes an image in the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from builder.ignore import Ignore
+from layers.session import Session
+
+from builder.context import LocalContext
+from builder.dockerfile.parse import parse
+from builder.dockerfile.source import SourceFile, Span
+from builder.epoch import capped
+from builder.events import Notice, OnEvent, StepEnded, StepStarted, Warned
+from builder.image import BuiltImage, document, store_image
+from builder.lower.lower import Lowering
+from builder.lower.state import BaseImage, Settings
+from builder.plan import Base, Output, Plan
+from builder.records import LocalCache
+from builder.solve import Solver
+from builder.stack import Stack
+from builder.tools import Running, StepSettings, Tools
+from engine.engine import Engine
+from ocispec.content import read_small
+from ocispec.digest import Digest
+from ocispec.errors import Failed, Invalid, NotFound, PybuildError
+from ocispec.model import MAX_DOCUMENT, Descriptor, ImageConfig, Layer, Manifest
+from ocispec.platform import Platform, host
+from ocispec.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """All that a build depends on, but for the store and the clock."""
+
+    context: Path
+    dockerfile: Path | None = None  # None: Dockerfile in the context
+    dockerfile_text: bytes | None = None  # from standard input; then dockerfile is None
+    tags: tuple[Reference, ...] = ()
+    target: str | None = None
+    build_args: Mapping[str, str | None] = field(default_factory=dict, hash=False)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    platform: Platform | None = None
+    no_cache: bool = False
+    pull: bool = False
+    network: str = "default"
+    add_hosts: tuple[tuple[str, str], ...] = ()  # name, address
+    shm_size: int | None = None  # bytes
+    ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
+    epoch: int | None = None  # seconds since 1970; no time in the image is later
+    resolv_conf: bytes = b""  # of this machine
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """The image that a build made or found."""
+
+    manifest: Descriptor
+    config: Digest
+    steps: int
+    cached_steps: int
+    identity: Digest  # of the filesystem, without times
+
+
+def build(engine: Engine, request: BuildRequest, on_event: OnEvent) -> BuildResult:
+    """
+    Build *request*; the image is in the store, under its tags, when this returns.
+
+    Invalid with the place drawn for a bad Dockerfile, Failed for a command that fails; the store
+    then holds no more than the steps that were done, for the next build.
+    """
+    source = _read_dockerfile(request)
+    dockerfile = parse(source)
+    platform = request.platform or host()
+    with engine.store.session() as session:
+        lowering = Lowering(
+            dockerfile,
+            _settings(request, platform),
+            partial(_resolve, engine, session, request, on_event),
+        )
+        plan = lowering.plan()
+        for name in lowering.unused_args():
+            on_event(Warned(f"the build argument {name} is not used by any ARG of this build"))
+        tools = _tools(engine, session, request, source, on_event)
+        solver = Solver(
+            plan,
+            tools,
+            lambda error, span: _located(error, span, source),
+            use_cache=not request.no_cache,
+            jobs=engine.jobs,
+        )
+        try:
+            results = solver.solve()
+        finally:
+            tools.context.save()
+        (output,) = plan.outputs.values()
+        root = results[output.root]
+        assert root is not None
+        image = _export(engine, session, request, plan, output, results, on_event)
+        steps = sum(not isinstance(step.op, Base) for step in plan.steps)
+        return BuildResult(image.manifest, image.config.digest, steps, solver.cached, root.identity)
+
+
+def _read_dockerfile(request: BuildRequest) -> SourceFile:
+    if not request.context.is_dir():
+        raise NotFound(f"unable to prepare context: path {str(request.context)!r} not found")
+    if request.dockerfile_text is not None:
+        return SourceFile("Dockerfile", request.dockerfile_text)
+    candidates = (
+        [request.dockerfile]
+        if request.dockerfile is not None
+        else [request.context / "Dockerfile", request.context / "dockerfile"]
+    )
+    for path in candidates:
+        try:
+            return SourceFile(path.name, path.read_bytes())
+        except FileNotFoundError:
+            continue
+        except IsADirectoryError:
+            raise Invalid(f"{path} is a directory", hint="-f names a file") from None
+    raise NotFound(
+        f"failed to read dockerfile: open {candidates[0]}: no such file or directory",
+        hint="name it with -f",
+    )
+
+
+def _ignore(request: BuildRequest) -> Ignore:
+    """The ignore file: the Dockerfile's own, else the context's (dockerfile reference)."""
+    named = request.dockerfile or request.context / "Dockerfile"
+    for path in (named.with_name(named.name + ".dockerignore"), request.context / ".dockerignore"):
+        try:
+            return Ignore.parse(path.read_bytes())
+        except FileNotFoundError:
+            continue
+    return Ignore.parse(b"")
+
+
+def _settings(request: BuildRequest, platform: Platform) -> Settings:
+    args = {name: value for name, value in request.build_args.items() if value is not None}
+    if request.epoch is not None:
+        args.setdefault("SOURCE_DATE_EPOCH", str(request.epoch))
+    return Settings(platform, host(), args, request.labels, request.target)
+
+
+def _resolve(
+    engine: Engine,
+    session: Session,
+    request: BuildRequest,
+    on_event: OnEvent,
+    name: str,
+    platform: Platform,
+) -> BaseImage:
+    from engine.transfer import ensure_image
+
+    ref = Reference.parse(name).with_default_tag()
+    root = ensure_image(engine, ref, pull=request.pull, platform=platform, on_event=on_event)
+    manifest = Manifest.decode(read_small(engine.store, root, MAX_DOCUMENT), root.media_type)
+    config = ImageConfig.decode(read_small(engine.store, manifest.config, MAX_DOCUMENT))
+    if len(config.diff_ids) != len(manifest.layers):
+        raise Invalid(f"{ref.familiar}: the config has other layers than the manifest")
+    for blob in (root, manifest.config, *manifest.layers):
+        if not session.pin(blob.digest):
+            raise NotFound(f"{ref.familiar}: blob {blob.digest} is missing", hint="pull it again")
+    if not platform.matches(config.platform):
+        on_event(
+            Warned(
+                f"base image {ref.familiar} was pulled with platform {config.platform},"
+                f" expected {platform}"
+            )
+        )
+    layers = tuple(
+        Layer(diff_id, Digest(diff_id), blob)
+        for diff_id, blob in zip(config.diff_ids, manifest.layers, strict=True)
+    )
+    shown = str(ref) if ref.digest else f"{ref}@{root.digest}"
+    return BaseImage(shown, config, layers)
+
+
+def _tools(
+    engine: Engine, session: Session, request: BuildRequest, source: SourceFile, on_event: OnEvent
+) -> Tools:
+    index = engine.store.root / "statindex" / Digest.of(str(request.context).encode()).hex[:32]
+    return Tools(
+        store=engine.store,
+        session=session,
+        cache=LocalCache(engine.store, session),
+        snapshots=lambda: engine.snapshots,
+        runner=engine.runner,
+        context=LocalContext(request.context, _ignore(request), index),
+        on_event=on_event,
+        clock=time.time,
+        platform=str(request.platform or host()),
+        settings=StepSettings(
+            network=request.network,
+            add_hosts=request.add_hosts,
+            shm_size=request.shm_size or 64 << 20,
+            rlimits=request.ulimits,
+            resolv_conf=request.resolv_conf,
+        ),
+        running=Running(),
+    )
+
+
+def _export(
+    engine: Engine,
+    session: Session,
+    request: BuildRequest,
+    plan: Plan,
+    output: Output,
+    results: tuple[Stack | None, ...] | list[Stack | None],
+    on_event: OnEvent,
+) -> BuiltImage:
+    number, started = len(plan.steps) + 1, time.monotonic()
+    on_event(StepStarted(number, "exporting to image"))
+    root = results[output.root]
+    assert root is not None
+    config = document(output, results, request.epoch)
+    base = len(output.config.diff_ids)
+    layers = [made.layer for made in root.layers[:base]]
+    for made in root.layers[base:]:
+        if request.epoch is None:
+            layers.append(made.layer)
+        else:
+            layers.append(capped(made, request.epoch, engine.store, session))
+    image = store_image(config, layers, session)
+    on_event(Notice(number, f"writing image {image.config.digest}"))
+    for tag in request.tags:
+        session.tag(tag, image.manifest)
+        on_event(Notice(number, f"naming to {tag}"))
+    if not request.tags:
+        session.keep(image.manifest)
+    on_event(StepEnded(number, False, time.monotonic() - started))
+    return image
+
+
+def _located(error: PybuildError, span: Span, source: SourceFile) -> PybuildError:
+    """*error* with the lines it is about drawn under it; its kind and status stay."""
+    if isinstance(error, Failed):
+        shown = f"{span}: {error.message}\n{source.draw(span)}"
+        return Failed(shown, error.hint, status=error.status)
+    if isinstance(error, Invalid | NotFound):
+        return source.error(span, error.message, error.hint)
+    return error
