@@ -21,7 +21,7 @@ _UNITS = {
     "m": 60 * _SECOND,
     "h": 3600 * _SECOND,
 }
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_DURATION = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"  # compiled only where one is used
 
 
 class Arguments(NamedTuple):
@@ -134,7 +134,7 @@ def duration(flag: str, text: str) -> int:
     if text in ("", "0", "+0", "-0"):
         return 0
     body = text.removeprefix("+")
-    parts = [match.groups() for match in _DURATION.finditer(body)]
+    parts = [match.groups() for match in re.finditer(_DURATION, body, re.ASCII)]
     if not parts or "".join(number + unit for number, unit in parts) != body or len(body) > 100:
         raise Invalid(f'time: invalid duration "{text}"', hint="write a number and a unit: 1m30s")
     total = sum(_scaled(number, _UNITS[unit]) for number, unit in parts)

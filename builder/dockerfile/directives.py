@@ -12,7 +12,7 @@ from builder.dockerfile.words import SPACE
 BOM = b"\xef\xbb\xbf"
 
 # \s is ASCII, as in Go's regexp.
-_FORM = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+?)[\t\n\f\r ]*")
+_FORM = r"([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+?)[\t\n\f\r ]*"
 _KEYS = ("syntax", "escape", "check")
 
 
@@ -71,7 +71,7 @@ def _directive(line: str, mark: str) -> tuple[str, str] | None:
     stripped = line.rstrip("\r\n").lstrip(SPACE)
     if not stripped.startswith(mark):
         return None
-    match = _FORM.fullmatch(stripped[len(mark) :].lstrip(SPACE))
+    match = re.fullmatch(_FORM, stripped[len(mark) :].lstrip(SPACE))
     if match is None or match[1].lower() not in _KEYS:
         return None
     return match[1].lower(), match[2]

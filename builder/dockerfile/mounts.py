@@ -34,7 +34,7 @@ _BARE = ("readonly", "readwrite", "required")
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")  # Go's strconv.ParseBool
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 _UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
-_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+) ?(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE | re.ASCII)
+_SIZE = r"(\d+(?:\.\d*)?|\.\d+) ?(?:([kmgtp])(?:i?b)?|b)?"
 
 
 def parse_mount(text: str, escape: str) -> RunMount:
@@ -139,11 +139,11 @@ def _csv(text: str) -> list[str]:
     at = 0
     while True:
         if text.startswith('"', at):
-            match = re.compile(r'"((?:[^"]|"")*)"(?=,|$)').match(text, at)
+            match = re.match(r'"((?:[^"]|"")*)"(?=,|\Z)', text[at:])
             if match is None:
                 raise Invalid('failed to parse csv mounts: extraneous or missing " in quoted-field')
             fields.append(match[1].replace('""', '"'))
-            at = match.end()
+            at += match.end()
         else:
             end = text.find(",", at)
             field = text[at:] if end < 0 else text[at:end]
@@ -176,7 +176,7 @@ def _size(value: str | None) -> int | None:
     """Bytes, written as docker's go-units reads them: ``64m``, ``1.5 GiB``."""
     if value is None:
         return None
-    match = _SIZE.fullmatch(value)
+    match = re.fullmatch(_SIZE, value, re.IGNORECASE | re.ASCII)
     if match is None or len(value) > 40:
         raise Invalid(
             f"invalid value for size: {value}", hint="write bytes, or a number and k, m, g"
