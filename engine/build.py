@@ -85,7 +85,7 @@ def build(engine: Engine, request: BuildRequest, on_event: OnEvent) -> BuildResu
         plan = lowering.plan()
         for name in lowering.unused_args():
             on_event(Warned(f"the build argument {name} is not used by any ARG of this build"))
-        tools = _tools(engine, session, request, source, on_event)
+        tools = _tools(engine, session, request, on_event)
         solver = Solver(
             plan,
             tools,
@@ -181,7 +181,7 @@ def _resolve(
 
 
 def _tools(
-    engine: Engine, session: Session, request: BuildRequest, source: SourceFile, on_event: OnEvent
+    engine: Engine, session: Session, request: BuildRequest, on_event: OnEvent
 ) -> Tools:
     index = engine.store.root / "statindex" / Digest.of(str(request.context).encode()).hex[:32]
     return Tools(
