@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 Kind = Literal["file", "dir", "link", "symlink", "char", "block", "fifo"]
@@ -48,3 +48,12 @@ def is_exported(xattr: str) -> bool:
     return xattr.startswith("user.") and not xattr.startswith(
         ("user.overlay.", "user.rootlesscontainers")
     )
+
+
+def only_exported(entry: Entry) -> Entry:
+    """*entry* without the extended attributes that a layer does not carry."""
+    carries = entry.kind in ("file", "dir")  # the kernel allows user.* on nothing else
+    if not entry.xattrs or (carries and all(map(is_exported, entry.xattrs))):
+        return entry
+    kept = {name: entry.xattrs[name] for name in entry.xattrs if carries and is_exported(name)}
+    return replace(entry, xattrs=kept)

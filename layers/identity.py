@@ -66,6 +66,24 @@ def record(entry: Entry, content: str) -> bytes:
     return head + b"".join(b"%d:%b %d:%b\n" % (len(k), k, len(v), v) for k, v in pairs)
 
 
+class ContentHash:
+    """The digest of a file's content for its record(), from chunks, of which the first says it."""
+
+    def __init__(self, path: str) -> None:
+        self._path: str | None = path
+        self._hash = hashlib.sha256()
+
+    def update(self, chunk: bytes) -> None:
+        """The first chunk is the whole file or at least 16 bytes of it."""
+        if self._path is not None:
+            chunk = neutral(self._path, chunk)
+            self._path = None
+        self._hash.update(chunk)
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
 def is_timed_pyc(path: str, head: bytes) -> bool:
     """
     True if *head*, the first 16 bytes or more of the file at *path*, is a .pyc with its source's

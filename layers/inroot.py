@@ -17,10 +17,12 @@ from typing import Final, Protocol
 
 MAX_LINKS: Final = 40  # as the kernel's MAXSYMLINKS
 MAX_STEPS: Final = 20_000  # components looked at for one path, repeats after ".." included
+_MISSING: Final = ""  # no link has an empty text
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLACE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Create = Callable[[int, str, str], None]  # directory to make it in, its name, its path
+Make = Callable[[str, str, bool], None]  # name, path, whether a link asks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def locate(
     place = _Directory(root_fd)
     created: list[str] = []
 
-    def make(name: str, made: str) -> None:
+    def make(name: str, made: str, _: bool) -> None:
         if create is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         create(place.fd, name, made)
@@ -86,23 +88,25 @@ def locate(
     return Found(place.take(), name, "/".join(parents), created)
 
 
-def resolve(
-    place: Place, path: str, *, make: Callable[[str, str], None], follow_last: bool
-) -> tuple[str, list[str]]:
+def resolve(place: Place, path: str, *, make: Make, follow_last: bool) -> tuple[str, list[str]]:
     """
     Move *place* to the parent of *path*; the last name and the parent's names, free of links.
 
-    *make* is called with the name and path of a parent that is not there; it makes it or raises.
+    *make* is called for a parent that is not there, with its name, its path and whether it is part
+    of a link's text, which then dangles; it makes the directory or raises.
     """
     todo = _components(path)[::-1]
     names: list[str] = []
     moved = True  # place is not where names says
     links = steps = 0
+    rest = len(todo)  # components of the path itself; more than these are a link's
     while todo:
         steps += 1
         if steps > MAX_STEPS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        of_link = len(todo) > rest
         name = todo.pop()
+        rest = min(rest, len(todo))
         if name == "..":
             if names:
                 names.pop()
@@ -117,10 +121,14 @@ def resolve(
             moved = False
         if not todo and not follow_last:
             return name, names
-        target = _step(place, name, names, last=not todo, make=make, path=path)
+        target = _link(place, name) if not todo else _enter(place, name, path)
+        if target is None and not todo:
+            return name, names
+        if target == _MISSING:
+            make(name, "/".join((*names, name)), of_link)
+            place.enter(name)
+            target = None
         if target is None:
-            if not todo:
-                return name, names
             names.append(name)
             continue
         links += 1
@@ -137,31 +145,25 @@ def resolve(
     return ".", names
 
 
-def _step(
-    place: Place,
-    name: str,
-    names: list[str],
-    *,
-    last: bool,
-    make: Callable[[str, str], None],
-    path: str,
-) -> str | None:
-    """Enter *name* unless it is the last or a link; the link's text if it is one."""
+def _enter(place: Place, name: str, path: str) -> str | None:
+    """Stand in *name*; or the text of the link that it is, or _MISSING."""
     try:
-        if last:
-            return place.link(name)
         place.enter(name)
     except FileNotFoundError:
-        if last:
-            return None
-        make(name, "/".join((*names, name)))
-        place.enter(name)
+        return _MISSING
     except NotADirectoryError:
         target = place.link(name)
         if target is None:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
         return target
     return None
+
+
+def _link(place: Place, name: str) -> str | None:
+    try:
+        return place.link(name)
+    except FileNotFoundError:
+        return None
 
 
 class _Directory:

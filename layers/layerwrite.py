@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from layers.compress import GzipWriter, ZstdWriter
 from layers.entry import OPAQUE, SECOND, WHITEOUT, Entry
-from layers.identity import Identity, is_timed_pyc, neutral, record
+from layers.identity import ContentHash, Identity, is_timed_pyc, neutral, record
 from layers.tarwrite import END, TarWriter, padding
 from ocispec import mediatypes
 from ocispec.content import Readable
@@ -172,8 +172,8 @@ class LayerWriter:
         self._flush()
         hashing = None
         if content is None or is_timed_pyc(entry.path, first):
-            hashing = hashlib.sha256()
-            self._later(hashing.update, neutral(entry.path, first))
+            hashing = ContentHash(entry.path)
+            self._later(hashing.update, first)
         self._take(first)
         for chunk in chunks:
             if hashing is not None:

@@ -46,13 +46,10 @@ class SparseData:
         self._runs.reverse()
 
     def read(self, size: int = -1, /) -> bytes:
-        run = self._next()
-        if run is None or not size:
-            return b""
-        is_data, length = run
-        wanted = min(length, _CHUNK if size < 0 else size)
-        data = self._stored.read(wanted) if is_data else bytes(min(wanted, _CHUNK))
-        self._advance(len(data))
+        """What comes next; a first read gives 512 bytes or all there are, as of a plain file."""
+        data = self._read(_CHUNK if size < 0 else size)
+        while data and len(data) < min(size, 512) and (more := self._read(size - len(data))):
+            data += more
         return data
 
     def hole(self) -> int:
@@ -65,6 +62,16 @@ class SparseData:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _read(self, size: int) -> bytes:
+        run = self._next()
+        if run is None:
+            return b""
+        is_data, length = run
+        wanted = min(length, size, _CHUNK)
+        data = self._stored.read(wanted) if is_data else bytes(wanted)
+        self._advance(len(data))
+        return data
 
     def _next(self) -> tuple[bool, int] | None:
         while self._runs and not self._runs[-1][1]:
