@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 
-@dataclass(frozen=True, slots=True)
-class StepStarted:
+class StepStarted(NamedTuple):
     """A step left the queue: its cache is looked up, then it runs. *step* counts from 1."""
 
     step: int
     title: str  # "[build 3/7] RUN make"
 
 
-@dataclass(frozen=True, slots=True)
-class StepOutput:
+class StepOutput(NamedTuple):
     """Bytes that the step's command wrote; *stream* is 1 or 2."""
 
     step: int
@@ -24,8 +21,7 @@ class StepOutput:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StepEnded:
+class StepEnded(NamedTuple):
     """The step is done; *error* is empty unless it failed."""
 
     step: int
@@ -34,16 +30,14 @@ class StepEnded:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """A remark about the step, or about the build if *step* is 0."""
 
     step: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Warned:
+class Warned(NamedTuple):
     """Something that is probably not meant; *place* is ``file:line`` or empty."""
 
     text: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from layers.session import Session
 
@@ -17,8 +18,7 @@ COMMENT = "buildkit.dockerfile.v0"  # what tools that read the history look for
 _BEGINNING = "1970-01-01T00:00:00Z"
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltImage:
+class BuiltImage(NamedTuple):
     """An image in the store, not yet named."""
 
     manifest: Descriptor

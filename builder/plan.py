@@ -3,13 +3,14 @@ The plan: what a build does, as data, before anything is done.
 
 A step gives a filesystem (a Stack). Its inputs are steps with smaller numbers, so a plan cannot
 have a cycle. ENV, CMD, LABEL and the like make no steps: they are in the output's config.
+
+Named tuples and not dataclasses, since every build imports them: see instructions.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from builder.dockerfile.source import Span
 from ocispec.model import ImageConfig, Layer
@@ -18,16 +19,22 @@ from ocispec.platform import Platform
 Network: TypeAlias = Literal["default", "none", "host"]
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(NamedTuple):
     """A base image (``FROM``); no layers for ``scratch``. *name* is what was asked for."""
 
     name: str
     layers: tuple[Layer, ...]  # identity is the diff ID: nobody looked inside
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class InlineFile(NamedTuple):
+    """A file whose bytes stand in the Dockerfile (a heredoc)."""
+
+    name: str
+    data: bytes
+    mode: int = 0o644
+
+
+class Run(NamedTuple):
     """A command on top of input 0."""
 
     argv: tuple[str, ...]
@@ -39,17 +46,7 @@ class Run:
     stdin_files: tuple[InlineFile, ...] = ()  # heredoc scripts, put in /dev/pipes for the command
 
 
-@dataclass(frozen=True, slots=True)
-class InlineFile:
-    """A file whose bytes stand in the Dockerfile (a heredoc)."""
-
-    name: str
-    data: bytes
-    mode: int = 0o644
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """Files of the context, or of input 1 if there is one, copied onto input 0."""
 
     sources: tuple[str, ...]  # relative to the source's root, may hold wildcards
@@ -60,8 +57,7 @@ class Copy:
     unpack: bool  # ADD: a source that is a tar archive is unpacked
 
 
-@dataclass(frozen=True, slots=True)
-class Workdir:
+class Workdir(NamedTuple):
     """A directory on top of input 0, with its missing parents."""
 
     path: str  # absolute
@@ -71,16 +67,14 @@ class Workdir:
 Op: TypeAlias = Base | Run | Copy | Workdir
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     op: Op
     inputs: tuple[int, ...]  # indexes into Plan.steps, each below this step's own
     span: Span | None
     title: str  # "[build 3/7] RUN make"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One history entry of the image: made by *step*, or by the config alone if it is None."""
 
     created_by: str
@@ -88,8 +82,7 @@ class Change:
     author: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """An image to make: the filesystem of step *root*, and the config around it."""
 
     root: int
@@ -97,7 +90,6 @@ class Output:
     changes: tuple[Change, ...]  # what this build adds to the base's history
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     steps: tuple[Step, ...]
     outputs: Mapping[Platform, Output]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from layers.tree import TreeEntry
 
@@ -61,8 +61,7 @@ def real(path: str, link_of: Callable[[str], str | None]) -> str:
     return "/".join(done)
 
 
-@dataclass(frozen=True, slots=True)
-class Picked:
+class Picked(NamedTuple):
     """One source: its root entry (None for the root of everything) and what is below it."""
 
     name: str  # the last component of the source as it was written or matched

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from ocispec import canonical
 from ocispec.digest import Digest, chain_id
 from ocispec.model import Layer
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """A layer and when it was made; *newest* is the latest time in its tar, seconds since 1970."""
 
     layer: Layer
@@ -20,11 +19,11 @@ class Made:
     empty: bool = False  # no entries: the command changed nothing
 
 
-@dataclass(frozen=True)
 class Stack:
-    """Layers, base first. No slots: the digests are computed once, on use."""
+    """Layers, base first. Immutable; its digests are computed once, on use."""
 
-    layers: tuple[Made, ...] = ()
+    def __init__(self, layers: tuple[Made, ...] = ()) -> None:
+        self.layers = layers
 
     @cached_property
     def snapshot(self) -> str | None:

@@ -12,7 +12,7 @@ from ocispec.errors import Invalid
 class Stage(NamedTuple):
     """One FROM and the instructions up to the next."""
 
-    index: int
+    number: int  # from 0
     head: From
     body: tuple[Instruction, ...]
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from layers.tree import TreeEntry
 
@@ -28,8 +28,7 @@ from ocispec.errors import Invalid
 IMPLICIT_MODE: Final = 0o755  # of parents that nobody asked for
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One entry of the change, and how its bytes are read if it is a file."""
 
     entry: Entry
@@ -38,8 +37,7 @@ class Item:
     inode: tuple[int, int, int] | None = None  # equal for names of one file
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """What one source argument selected, and how its files are read."""
 
     picked: Picked
@@ -166,7 +164,7 @@ class Layout:
         earlier = self.items.get(path)
         if earlier is not None and (earlier.entry.kind == "dir") != (item.entry.kind == "dir"):
             raise Invalid(f"two sources disagree whether /{path} is a directory")
-        self.items[path] = replace(item, entry=replace(item.entry, path=path))
+        self.items[path] = item._replace(entry=replace(item.entry, path=path))
 
     def _item(self, entry: TreeEntry, path: str, source: Source) -> Item:
         owner = self._owner or (Owner(entry.uid, entry.gid) if source.keep_owner else Owner(0, 0))

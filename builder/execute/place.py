@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from builder.selection import real
 from layers.entry import Entry, is_exported
@@ -19,8 +18,7 @@ from layers.entry import Entry, is_exported
 NO_XATTRS: Final[Mapping[str, bytes]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     uid: int
     gid: int
 

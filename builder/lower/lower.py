@@ -90,7 +90,7 @@ class Lowering:
         return values
 
     def _stage(self, stage: Stage) -> StageState:
-        done = self._done.get(stage.index)
+        done = self._done.get(stage.number)
         if done is not None:
             return done
         with self._source.at(stage.head.span):
@@ -103,7 +103,7 @@ class Lowering:
         for item in body:
             with self._source.at(item.span):
                 self._instruction(state, stage, item)
-        self._done[stage.index] = state
+        self._done[stage.number] = state
         return state
 
     def _begin(self, stage: Stage) -> StageState:
@@ -112,9 +112,9 @@ class Lowering:
         name = words.expand(head.base, self._globals, escape=self._escape)
         if not name:
             raise Invalid(f"base name ({head.base}) should not be blank")
-        parent = self._stages.named(name, stage.index)
+        parent = self._stages.named(name, stage.number)
         if parent is not None:
-            return self._inherit(self._stage(parent), stage)
+            return self._stage(parent).child(self._label(stage))
         platform = self._settings.platform
         if head.platform:
             text = words.expand(head.platform, self._globals, escape=self._escape)
@@ -128,26 +128,11 @@ class Lowering:
             settings["Env"] = [*(settings.get("Env") or ()), f"PATH={PATH}"]
         return StageState(
             label=self._label(stage),
-            total=0,
             root=root,
             config=settings,
             image=replace(image.config, config={}),
             escape=self._escape,
             env=env_pairs(settings),
-        )
-
-    def _inherit(self, parent: StageState, stage: Stage) -> StageState:
-        return StageState(
-            label=self._label(stage),
-            total=0,
-            root=parent.root,
-            config=dict(parent.config),
-            image=parent.image,
-            escape=self._escape,
-            env=dict(parent.env),
-            args=dict(parent.args),
-            changes=list(parent.changes),
-            author=parent.author,
         )
 
     def _image(self, name: str, platform: Platform) -> BaseImage:
@@ -170,12 +155,12 @@ class Lowering:
             prefix = f"{state.label} " if state.label else ""
             assert isinstance(step.op, Base)
             title = f"[{prefix}1/{state.total}] FROM {step.op.name}"
-            self._steps.all[state.root] = replace(step, title=title)
+            self._steps.all[state.root] = step._replace(title=title)
 
     def _label(self, stage: Stage) -> str:
         if stage.name:
             return stage.name
-        return f"stage-{stage.index}" if len(self._stages.stages) > 1 else ""
+        return f"stage-{stage.number}" if len(self._stages.stages) > 1 else ""
 
     def _triggers(self, state: StageState, stage: Stage) -> Sequence[Instruction]:
         """The base's ONBUILD instructions, which run once and are not inherited further."""
@@ -224,9 +209,9 @@ class Lowering:
 
     def _origin(self, name: str, stage: Stage) -> int:
         """The step whose filesystem ``--from=name`` means: a stage, its index, or an image."""
-        found = self._stages.named(name, stage.index)
+        found = self._stages.named(name, stage.number)
         if found is None and name.isascii() and name.isdigit():
-            if int(name) >= stage.index:
+            if int(name) >= stage.number:
                 raise Invalid(
                     f"invalid from flag value {name}: refers to a stage that is not before this one"
                 )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from builder.dockerfile import words
 from builder.dockerfile.source import Span
@@ -24,8 +23,7 @@ PROXY_ARGS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class BaseImage:
+class BaseImage(NamedTuple):
     """A resolved base: *shown* names it with its digest; *layers* are base first."""
 
     shown: str
@@ -33,8 +31,7 @@ class BaseImage:
     layers: tuple[Layer, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What the command line says about a build, as far as the plan depends on it."""
 
     platform: Platform  # of the image that is built
@@ -47,22 +44,46 @@ class Settings:
 Resolve = Callable[[str, Platform], BaseImage]
 
 
-@dataclass(slots=True)
 class StageState:
     """Mutable on purpose: each instruction changes a part of it, in order."""
 
-    label: str  # "build" or "stage-1" or "", for titles
-    total: int  # steps of the stage, its FROM included
-    root: int  # index of the step whose filesystem is the current one
-    config: dict[str, Any]
-    image: ImageConfig  # what the stage started from: platform, history, unknown keys
-    escape: str
-    env: dict[str, str] = field(default_factory=dict)  # ENV and ARG, as commands see them
-    args: dict[str, str | None] = field(default_factory=dict)  # ARGs in scope, as declared
-    changes: list[Change] = field(default_factory=list)
-    author: str | None = None
-    cmd_set: bool = False
-    number: int = 1  # of the last step
+    def __init__(
+        self,
+        *,
+        label: str,
+        root: int,
+        config: dict[str, Any],
+        image: ImageConfig,
+        escape: str,
+        env: Mapping[str, str],
+    ) -> None:
+        self.label = label  # "build" or "stage-1" or "", for titles
+        self.total = 0  # steps of the stage, its FROM included
+        self.number = 1  # of the last step
+        self.root = root  # index of the step whose filesystem is the current one
+        self.config = config
+        self.image = image  # what the stage started from: platform, history, unknown keys
+        self.escape = escape
+        self.env = dict(env)  # ENV and ARG, as commands see them
+        self.args: dict[str, str | None] = {}  # ARGs in scope, as declared
+        self.changes: list[Change] = []
+        self.author: str | None = None
+        self.cmd_set = False
+
+    def child(self, label: str) -> StageState:
+        """The state of a stage that starts from this one."""
+        state = StageState(
+            label=label,
+            root=self.root,
+            config=dict(self.config),
+            image=self.image,
+            escape=self.escape,
+            env=self.env,
+        )
+        state.args = dict(self.args)
+        state.changes = list(self.changes)
+        state.author = self.author
+        return state
 
     def expand(self, text: str) -> str:
         """*text* as one word, quotes gone and variables replaced."""
