@@ -119,10 +119,10 @@ class Merged:
         return self._opaque in os.listxattr(fd)
 
     def bring_up(self, name: str) -> bool:
-        """Copy *name* from the lower tree unless the layer has it; False if nobody has it."""
+        """Copy *name* from the lower tree unless the layer has it; False if it is no file."""
         own = status_of(name, self.fd)
         if own is not None:
-            return not is_whiteout(own)
+            return not is_whiteout(own) and not stat.S_ISDIR(own.st_mode)
         below = status_of(name, self.lower)
         if below is None or self.lower is None or stat.S_ISDIR(below.st_mode):
             return False
