@@ -47,8 +47,9 @@ class SparseData:
 
     def read(self, size: int = -1, /) -> bytes:
         """What comes next; a first read gives 512 bytes or all there are, as of a plain file."""
-        data = self._read(_CHUNK if size < 0 else size)
-        while data and len(data) < min(size, 512) and (more := self._read(size - len(data))):
+        size = _CHUNK if size < 0 else size
+        data = self._read(size)
+        while data and (short := min(size, 512) - len(data)) > 0 and (more := self._read(short)):
             data += more
         return data
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tarfile
 from collections.abc import Mapping
 
 END = bytes(1024)
@@ -110,13 +109,3 @@ def member(
 
 def tar(*members: bytes) -> io.BytesIO:
     return io.BytesIO(b"".join(members) + END)
-
-
-def python_tar(*members: tuple[tarfile.TarInfo, bytes], format_: int) -> bytes:
-    """What Python's tarfile makes of *members*: another writer than ours."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=format_) as archive:
-        for info, data in members:
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return out.getvalue()
