@@ -25,7 +25,8 @@ from ocispec.errors import Corrupt
 from ocispec.model import Layer
 
 if TYPE_CHECKING:
-    from layers.store import Session, Store
+    from layers.session import Session
+    from layers.store import Store
 
 _HEAD: Final = 16  # bytes of a .pyc before its code: magic, flags, source time, source size
 

@@ -1,0 +1,137 @@
+"""
+index.json: the names of a store's images (image-spec image-layout.md).
+
+An entry's name is the whole reference, in the annotation that skopeo, umoci and containerd read.
+An entry without a name is an image that lost its name to a newer one; prune removes it. The file
+is written beside and renamed, under a lock, so that concurrent writers lose nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from layers.durable import sync_directory, write_file
+from layers.locks import locked
+from ocispec import mediatypes
+from ocispec.digest import Digest
+from ocispec.errors import Invalid, NotFound
+from ocispec.model import Descriptor, Index
+from ocispec.reference import Reference
+
+REF_NAME: Final = "org.opencontainers.image.ref.name"
+_CONTAINERD_NAME: Final = "io.containerd.image.name"
+_NAMES: Final = (REF_NAME, _CONTAINERD_NAME)
+
+Entries = Sequence[Descriptor]
+
+
+class Images:
+    """The names in the store at *root*. Holds nothing: every call reads the file anew."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._path = root / "index.json"
+
+    def names(self) -> list[tuple[Reference, Descriptor]]:
+        """Every name and what it names, as they were made."""
+        found = []
+        for entry in self.entries():
+            text = entry.annotations.get(REF_NAME)
+            if text is not None:
+                found.append((Reference.parse(text), _bare(entry)))
+        return found
+
+    def unnamed(self) -> list[Descriptor]:
+        """The images that have lost their name, each once."""
+        entries = self.entries()
+        named = {entry.digest for entry in entries if REF_NAME in entry.annotations}
+        return [_bare(entry) for entry in entries if entry.digest not in named]
+
+    def entries(self) -> tuple[Descriptor, ...]:
+        """The file's descriptors, annotations included."""
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return ()
+        return Index.decode(data, mediatypes.OCI_INDEX).manifests
+
+    def resolve(self, ref: Reference) -> Descriptor:
+        """What *ref* names. NotFound; a digest in *ref* wins over its tag."""
+        name = str(replace(ref, digest=None)) if ref.tag is not None else None
+        for entry in self.entries():
+            if ref.digest is not None:
+                if entry.digest == ref.digest:
+                    return _bare(entry)
+            elif name is not None and entry.annotations.get(REF_NAME) == name:
+                return _bare(entry)
+        raise NotFound(f"no such image: {ref.familiar}", hint="pybuild images lists what there is")
+
+    def tag(self, ref: Reference, root: Descriptor) -> None:
+        """Let *ref* name *root*. Nothing is written if it does already."""
+        name = str(replace(ref, digest=None))
+        if ref.tag is None:
+            raise Invalid(f"{ref.familiar} has no tag")
+
+        def change(entries: Entries) -> Entries:
+            kept = [e if e.annotations.get(REF_NAME) != name else _bare(e) for e in entries]
+            named = {_CONTAINERD_NAME: name, REF_NAME: name}
+            new = replace(root, annotations={**_others(root), **named})
+            return _without_doubles([*kept, new])
+
+        self._change(change)
+
+    def keep(self, root: Descriptor) -> None:
+        """Keep *root* without a name."""
+        self._change(lambda entries: _without_doubles([*entries, _bare(root)]))
+
+    def untag(self, ref: Reference) -> Descriptor:
+        """Take the name away; what it named is returned, and is kept only under other names."""
+        root = self.resolve(replace(ref, digest=None))
+        name = str(replace(ref, digest=None))
+        self._change(lambda entries: [e for e in entries if e.annotations.get(REF_NAME) != name])
+        return root
+
+    def forget(self, digests: frozenset[Digest]) -> None:
+        """Drop every entry, named or not, of the images *digests*."""
+        self._change(lambda entries: [e for e in entries if e.digest not in digests])
+
+    def _change(self, change: Callable[[Entries], Entries]) -> None:
+        with locked(self._root / "images.lock", exclusive=True):
+            before = self.entries()
+            after = tuple(change(before))
+            if after == before:
+                return
+            temporary = self._root / f"index.json.{os.getpid()}-{os.urandom(4).hex()}"
+            try:
+                write_file(temporary, Index(after).encode())
+                # gc marks under the exclusive lock: it sees the names before or after, never half.
+                with locked(self._root / "gc.lock", exclusive=False):
+                    temporary.rename(self._path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            sync_directory(self._root)
+
+
+def _without_doubles(entries: Entries) -> Entries:
+    """Unnamed entries of images that have a name, or stand there twice, are of no use."""
+    named = {entry.digest for entry in entries if REF_NAME in entry.annotations}
+    kept: list[Descriptor] = []
+    for entry in entries:
+        if REF_NAME not in entry.annotations:
+            if entry.digest in named:
+                continue
+            named.add(entry.digest)
+        kept.append(entry)
+    return kept
+
+
+def _bare(entry: Descriptor) -> Descriptor:
+    return replace(entry, annotations=_others(entry))
+
+
+def _others(entry: Descriptor) -> dict[str, str]:
+    return {key: text for key, text in entry.annotations.items() if key not in _NAMES}
