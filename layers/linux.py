@@ -121,7 +121,7 @@ def bind_fd(path: str, *, dir_fd: int = AT_FDCWD, recursive: bool = False, attrs
 
 
 def move_mount(mount: int, target: int, path: str = "") -> None:
-    """Attach the detached *mount* at *path* under *target*, or at *target* itself if it is empty."""
+    """Attach the detached *mount* at *path* under *target*; at *target* itself if it is empty."""
     flags = _MOVE_MOUNT_F_EMPTY_PATH | (0 if path else _MOVE_MOUNT_T_EMPTY_PATH)
     _call("move_mount", mount, "", target, path, flags)
 
