@@ -36,7 +36,7 @@ def execute(request: Request, stdio: tuple[int, int, int]) -> NoReturn:
     """Become the command. Stopped, or OSError for what a sandbox must be able to do."""
     os.setsid()
     _take_stdio(request, stdio)
-    _reset_signals()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # init has blocked all
     for number, soft, hard in request["rlimits"]:
         resource.setrlimit(number, (soft, hard))
     os.umask(0o022)
@@ -55,13 +55,6 @@ def _take_stdio(request: Request, stdio: tuple[int, int, int]) -> None:
             os.fchown(number, request["uid"], -1)
     if request["terminal"]:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
-def _reset_signals() -> None:
-    """Python ignores SIGPIPE and SIGXFSZ; init has blocked all; both survive execve."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _take_identity(request: Request) -> None:

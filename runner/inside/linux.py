@@ -11,10 +11,26 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 # asm/unistd_64.h and asm-generic/unistd.h; from 424 on, every architecture has the same numbers.
-_X86_64 = {"capget": 125, "capset": 126, "pivot_root": 155, "keyctl": 250, "seccomp": 317}
-_GENERIC = {"pivot_root": 41, "capget": 90, "capset": 91, "keyctl": 219, "seccomp": 277}
+_X86_64 = {
+    "rt_sigaction": 13,
+    "capget": 125,
+    "capset": 126,
+    "pivot_root": 155,
+    "keyctl": 250,
+    "seccomp": 317,
+    "bpf": 321,
+}
+_GENERIC = {
+    "pivot_root": 41,
+    "capget": 90,
+    "capset": 91,
+    "rt_sigaction": 134,
+    "keyctl": 219,
+    "seccomp": 277,
+    "bpf": 280,
+}
 _NUMBERS = {
-    **{"x86_64": _X86_64 | {"bpf": 321}, "aarch64": _GENERIC | {"bpf": 280}}[os.uname().machine],
+    **{"x86_64": _X86_64, "aarch64": _GENERIC}[os.uname().machine],
     "open_tree": 428,
     "move_mount": 429,
     "fsopen": 430,
@@ -189,6 +205,16 @@ def close_on_exec_from(first: int) -> None:
 
 def close_from(first: int) -> None:
     syscall("close_range", first, 0xFFFFFFFF, 0)
+
+
+def stop_ignoring(number: int) -> None:
+    """
+    Give a signal its default action.
+
+    Not through glibc, which refuses its own two; posix_spawn(3) leaves these ignored.
+    """
+    action = bytes(32)  # struct kernel_sigaction: handler, flags, restorer, mask
+    syscall("rt_sigaction", number, action, None, 8)
 
 
 def permitted_capabilities() -> int:

@@ -6,6 +6,7 @@ Holds the deadline, the line to the caller, and what must be taken away at the e
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -38,7 +39,7 @@ _FIXED = 5  # request, line to the caller, and three for the command
 def run(received: list[int], shared: cgroup.Shared) -> NoReturn:
     """*received*: the request's file, the line to the caller, stdin, stdout, stderr, the rest."""
     line = socket.socket(fileno=received[1])
-    answer = {"status": _SETUP_FAILED, "error": "", "oom": False}
+    answer: dict[str, object] = {"status": _SETUP_FAILED, "error": "", "oom": False}
     try:
         with open(received[0], "rb") as file:  # noqa: PTH123
             request: Request = json.load(file)
@@ -46,7 +47,7 @@ def run(received: list[int], shared: cgroup.Shared) -> NoReturn:
     except BaseException as error:  # noqa: BLE001
         # Nothing may unwind into the zygote's code, of which this process is a copy.
         answer["error"] = init.explain(error)
-    line.send(json.dumps(answer).encode())
+    _tell(line, answer)
     os._exit(0)
 
 
@@ -63,11 +64,14 @@ def _run(
         try:
             _enter_namespaces(request)
             pid, status = _fork_init(request, sources, stdio, line, group)
-            for fd in (*stdio, *extra.values()):
-                os.close(fd)
-            line.send(json.dumps({"pid": pid}).encode())
-            why = _watch(pid, line, request["timeout"], request["grace"])
-            usage = os.wait4(pid, 0)[2]
+            try:
+                for fd in (*stdio, *extra.values()):
+                    os.close(fd)
+                _tell(line, {"pid": pid})
+                why = _watch(pid, line, request["timeout"], request["grace"])
+            finally:
+                os.kill(pid, signal.SIGKILL)  # nothing new to one that has ended
+                usage = os.wait4(pid, 0)[2]
             answer = _answer(os.read(status, select.PIPE_BUF), why, request["timeout"])
         finally:
             placeholders.remove()
@@ -76,6 +80,11 @@ def _run(
         group.remove()
     answer |= {"maxrss": usage.ru_maxrss << 10, "user": usage.ru_utime, "system": usage.ru_stime}
     return answer
+
+
+def _tell(line: socket.socket, message: dict[str, object]) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the caller is gone
+        line.send(json.dumps(message).encode())
 
 
 def _enter_namespaces(request: Request) -> None:

@@ -54,10 +54,12 @@ def missing(root: int, targets: Sequence[Target]) -> list[tuple[Target, Place]]:
 def make_layer(root: int, lacking: list[tuple[Target, Place]], layer: int) -> None:
     """Fill the empty directory *layer* with the *lacking* targets of *root*."""
     times: dict[tuple[str, ...], tuple[int, int]] = {}
-    _repeat_metadata(root, layer)
+    top = open_directory(root, ".")  # the root may be open by O_PATH only
+    _repeat_metadata(top, layer)
+    os.close(top)
     times[()] = _times(root)
     for target, place in lacking:
-        original, copy = os.dup(root), os.dup(layer)
+        original, copy = open_directory(root, "."), os.dup(layer)
         for depth, name in enumerate(place.parts, 1):
             original = _into(original, name)
             if (parts := place.parts[:depth]) not in times:
@@ -80,7 +82,7 @@ def make_layer(root: int, lacking: list[tuple[Target, Place]], layer: int) -> No
 
 def make(parent: int, names: tuple[str, ...], *, is_directory: bool) -> None:
     """Make what is not there of *names* below *parent*; targets may share a part of their way."""
-    directory = os.dup(parent)
+    directory = open_directory(parent, ".")
     for name in names if is_directory else names[:-1]:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, _DIRECTORY_MODE, dir_fd=directory)
@@ -106,7 +108,7 @@ class Placeholders:
 
     def make(self, root: int, lacking: list[tuple[Target, Place]]) -> None:
         for target, place in lacking:
-            directory = os.dup(root)
+            directory = open_directory(root, ".")
             for name in place.parts:
                 directory = _into(directory, name)
             self._parents.append((os.dup(directory), _times(directory)))

@@ -58,6 +58,7 @@ def _freeze_imports() -> None:
 def _reset_signals() -> None:
     """Block all, which forked processes need from the first instruction on; let none be ignored."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
+    for number in range(1, signal.NSIG):
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            linux.stop_ignoring(number)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that the kernel reaps the monitors
