@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
@@ -34,6 +35,11 @@ class Entry:
     major: int = 0
     minor: int = 0
     xattrs: Mapping[str, bytes] = field(default_factory=dict, hash=False)
+
+
+def encoded(path: str) -> bytes:
+    """As os.fsencode, at half its cost for most paths."""
+    return path.encode() if path.isascii() else os.fsencode(path)
 
 
 def is_exported(xattr: str) -> bool:

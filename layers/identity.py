@@ -12,7 +12,7 @@ import hashlib
 import os
 from typing import Final
 
-from layers.entry import Entry
+from layers.entry import Entry, encoded
 from ocispec.digest import Digest
 
 _VERSION: Final = b"pybuild layer identity 1\n"
@@ -45,7 +45,7 @@ class Identity:
 
 def record(entry: Entry, content: str) -> bytes:
     """*content* is the hex SHA-256 of a file's neutral() bytes; "" for an empty one."""
-    path, target = os.fsencode(entry.path), os.fsencode(entry.target)
+    path, target = encoded(entry.path), encoded(entry.target)
     head = b"%b %o %d %d %d %d %d %d:%b %d:%b %b\n" % (
         entry.kind.encode(),
         entry.mode,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from layers.compress import GzipWriter, ZstdWriter
+from layers.compress import BLOCK, GzipWriter, ZstdWriter
 from layers.entry import OPAQUE, SECOND, WHITEOUT, Entry
 from layers.identity import ContentHash, Identity, is_timed_pyc, neutral, record
 from layers.tarwrite import END, TarWriter, padding
@@ -28,11 +28,11 @@ from ocispec.model import Layer
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from layers.store import Session
+    from layers.session import Session
 
-_CHUNK: Final = 1 << 20
 _OVERLAP_FROM: Final = 4 << 20  # bytes of tar; a thread for less does not pay
 _AHEAD: Final = 24  # steps that may wait for the thread: some 8 MiB of data
+_HEAD: Final = 512  # bytes that a first chunk has at least, or all there are
 _RECORDS: Final = 1 << 16  # bytes of identity records that are hashed together
 
 
@@ -63,7 +63,7 @@ class LayerWriter:
         self._identity = Identity()
         self._records = bytearray()  # for the identity, not yet hashed
         self._buffer = bytearray()  # of the tar, not yet hashed and compressed
-        self._flushed = 0
+        self._taken = 0
         self._newest = 0
         self._entries = 0
         self._over = False
@@ -110,15 +110,17 @@ class LayerWriter:
             self._add_stream(entry, data, content)
         else:
             raise ValueError(f"{entry.path!r}: {entry.size} bytes, but no data")
-        if len(self._buffer) >= _CHUNK:
-            self._flush()
+        if len(self._buffer) >= BLOCK:
+            self._take_blocks()
         if len(self._records) >= _RECORDS:
             self._flush_records()
 
     def finish(self) -> WrittenLayer:
         """End the tar and publish the blob."""
         self._buffer += END
-        self._flush()
+        self._take_blocks()
+        if self._buffer:
+            self._take(bytes(self._buffer))
         self._flush_records()
         self._compressor.close()
         if self._overlap is not None:
@@ -128,7 +130,7 @@ class LayerWriter:
         self._over = True
         diff_id = DiffID(Digest("sha256:" + self._diff_id.hexdigest()))
         layer = Layer(diff_id, self._identity.digest(), blob)
-        return WrittenLayer(layer, self._newest, self._flushed, self._entries)
+        return WrittenLayer(layer, self._newest, self._taken, self._entries)
 
     def abort(self) -> None:
         """Leave nothing behind. Nothing happens after finish()."""
@@ -154,31 +156,27 @@ class LayerWriter:
         else:
             digest = hashlib.sha256(neutral(entry.path, data)).hexdigest()
         self._records += record(entry, digest)
-        if len(data) >= _CHUNK:
-            self._flush()
-            self._take(data)
-        else:
-            self._buffer += data
+        self._put(data)
         self._buffer += bytes(padding(entry.size))
 
     def _add_stream(self, entry: Entry, data: Readable, content: Digest | None) -> None:
-        chunks = _exactly(entry, data)
+        # The first chunk completes a block, so that the others are blocks and need no copying.
+        chunks = _exactly(entry, data, BLOCK - len(self._buffer))
         first = next(chunks)
-        if len(first) == entry.size and len(first) < _CHUNK:
+        if len(first) == entry.size:
             for _ in chunks:  # checks that nothing follows
                 pass
             self._add_bytes(entry, first, content)
             return
-        self._flush()
         hashing = None
         if content is None or is_timed_pyc(entry.path, first):
             hashing = ContentHash(entry.path)
             self._later(hashing.update, first)
-        self._take(first)
+        self._put(first)
         for chunk in chunks:
             if hashing is not None:
                 self._later(hashing.update, chunk)
-            self._take(chunk)
+            self._put(chunk)
         if hashing is not None:
             self._flush_records()
             self._later(partial(self._record, entry, hashing.hexdigest), b"")
@@ -194,15 +192,25 @@ class LayerWriter:
             self._later(self._identity.update, bytes(self._records))
             self._records.clear()
 
-    def _flush(self) -> None:
-        if self._buffer:
-            self._take(bytes(self._buffer))
-            self._buffer.clear()
+    def _put(self, data: bytes) -> None:
+        if not self._buffer and len(data) == BLOCK:
+            self._take(data)
+            return
+        self._buffer += data
+        self._take_blocks()
+
+    def _take_blocks(self) -> None:
+        # Whole blocks, as the compressor wants them: others it would have to put together anew.
+        while len(self._buffer) >= BLOCK:
+            with memoryview(self._buffer) as view:
+                block = bytes(view[:BLOCK])
+            del self._buffer[:BLOCK]
+            self._take(block)
 
     def _take(self, block: bytes) -> None:
         """Hash and compress *block*, the next bytes of the tar."""
-        self._flushed += len(block)
-        if self._overlap is None and self._flushed >= _OVERLAP_FROM:
+        self._taken += len(block)
+        if self._overlap is None and self._taken >= _OVERLAP_FROM:
             self._overlap = _Overlap()
         self._later(self._diff_id.update, block)
         self._compressor.write(block)
@@ -267,11 +275,16 @@ class _Plain:
         """Nothing is held back."""
 
 
-def _exactly(entry: Entry, data: Readable) -> Iterator[bytes]:
-    """The bytes of *data* in full chunks; Corrupt if they are not ``entry.size``."""
+def _exactly(entry: Entry, data: Readable, first: int) -> Iterator[bytes]:
+    """
+    The bytes of *data*: about *first*, then full blocks, then the rest.
+
+    Corrupt if they are not ``entry.size``.
+    """
     left = entry.size
+    wanted = first if first >= _HEAD else first + BLOCK
     while left:
-        wanted = min(left, _CHUNK)
+        wanted = min(left, wanted)
         chunk = data.read(wanted)
         while len(chunk) < wanted:
             more = data.read(wanted - len(chunk))
@@ -279,6 +292,7 @@ def _exactly(entry: Entry, data: Readable) -> Iterator[bytes]:
                 raise _changed(entry)
             chunk += more
         left -= wanted
+        wanted = BLOCK
         yield chunk
     if data.read(1):
         raise _changed(entry)

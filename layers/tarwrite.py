@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from layers.entry import SECOND, Entry, Kind
+from layers.entry import SECOND, Entry, Kind, encoded
 from ocispec.errors import Invalid, Unsupported
 
 BLOCK: Final = 512
@@ -87,8 +87,8 @@ class TarWriter:
 
 def _name(entry: Entry) -> bytes:
     if entry.kind == "dir":
-        return os.fsencode(entry.path) + b"/" if entry.path else b"./"
-    return os.fsencode(entry.path)
+        return encoded(entry.path) + b"/" if entry.path else b"./"
+    return encoded(entry.path)
 
 
 def _extended(name: bytes, entry: Entry, seconds: int) -> bytes:
@@ -97,7 +97,7 @@ def _extended(name: bytes, entry: Entry, seconds: int) -> bytes:
     if not name.isascii() or not short:
         pax[b"path"] = name
         short, prefix = _stand_in(name), b""
-    link = os.fsencode(entry.target)
+    link = encoded(entry.target)
     if len(link) > len(_NO_LINK) or not link.isascii():
         pax[b"linkpath"] = link
         link = _stand_in(link)
