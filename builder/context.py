@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from layers.tree import Tree, TreeEntry, Verdict
-
 from builder import glob
 from builder.execute.copy import Source, refuse_devices
 from builder.ignore import Ignore
 from builder.selection import Listing, Picked, clean, real
+from layers.tree import Tree, TreeEntry, Verdict
 from ocispec.digest import Digest
 
 _IGNORED: Final = "the file is not in the build context, or .dockerignore excludes it"
@@ -48,11 +47,11 @@ class LocalContext:
             picked = [one for several in found for one in several]
             for one in picked:
                 refuse_devices(one)
-            self.tree.digests(_files(picked))
+            self.tree.digests(_entries(picked))
         return found
 
     def source(self, picked: Picked) -> Source:
-        return Source(picked, self.tree.read, id(self.tree), keep_owner=False)
+        return Source(picked, self.tree, keep_owner=False)
 
     def save(self) -> None:
         """Keep the stat index for the next build."""
@@ -60,12 +59,12 @@ class LocalContext:
             self.tree.save()
 
     def _verdict(self) -> Callable[[str, bool], Verdict] | None:
-        if not self._ignore.patterns:
+        if not self._ignore:
             return None
         ignore = self._ignore
 
         def verdict(path: str, is_directory: bool) -> Verdict:
-            if not ignore.excludes(path):
+            if not ignore.excludes(path, is_directory):
                 return Verdict.INCLUDE
             if is_directory and ignore.may_contain_included(path):
                 return Verdict.DESCEND
@@ -79,7 +78,7 @@ class StageFiles:
 
     def __init__(self, root: int) -> None:
         self._root = root
-        self.tree = Tree(Path(f"/proc/self/fd/{root}"), None)
+        self.tree = Tree(Path(f"/proc/self/fd/{root}"), None, all_xattrs=True)
 
     def select(self, sources: Sequence[str]) -> list[list[Picked]]:
         """What each of *sources* selects, with the digests of its files known."""
@@ -87,11 +86,11 @@ class StageFiles:
         places = [self._real(match) for several in matches for match in several]
         listing = Listing(self.tree.scan(_only(places)))
         found = [[listing.at(self._real(match), match) for match in several] for several in matches]
-        self.tree.digests(_files([one for several in found for one in several]))
+        self.tree.digests(_entries([one for several in found for one in several]))
         return found
 
     def source(self, picked: Picked) -> Source:
-        return Source(picked, self.tree.read, id(self.tree), keep_owner=True)
+        return Source(picked, self.tree, keep_owner=True)
 
     def _matches(self, source: str) -> list[str]:
         """*source* itself, or the paths that its wildcards match, sorted."""
@@ -140,9 +139,9 @@ class StageFiles:
             return None
 
 
-def digest(found: Iterable[Sequence[Picked]], *, owners: bool) -> Digest:
+def digest(found: Iterable[Sequence[Picked]], tree: Tree, *, owners: bool) -> Digest:
     """
-    The digest of what was selected.
+    The digest of what was selected from *tree*.
 
     Fields end with a NUL, which no path and no link target can hold, and each record has the
     same number of fields: so no two selections give the same bytes.
@@ -150,37 +149,31 @@ def digest(found: Iterable[Sequence[Picked]], *, owners: bool) -> Digest:
     hasher = hashlib.sha256()
     for several in found:
         for picked in several:
-            hasher.update(_record(picked, owners))
+            hasher.update(_record(picked, tree, owners))
     return Digest("sha256:" + hasher.hexdigest())
 
 
-def _record(picked: Picked, owners: bool) -> bytes:
+def _record(picked: Picked, tree: Tree, owners: bool) -> bytes:
     start = len(picked.path) + 1 if picked.path else 0
-    entries = list(picked.below)
-    lines = [f"pick\0{picked.name}\0{len(entries)}\0"]
+    lines = [f"pick\0{picked.name}\0{len(picked.below)}\0"]
     if picked.entry is not None:
-        lines.append(_fields(picked.entry, "", owners))
-    lines.extend(_fields(entry, entry.path[start:], owners) for entry in entries)
+        lines.append(_fields(picked.entry, "", tree, owners))
+    lines.extend(_fields(entry, entry.path[start:], tree, owners) for entry in picked.below)
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _fields(entry: TreeEntry, path: str, owners: bool) -> str:
-    line = f"{path}\0{entry.kind}\0{entry.mode:o}\0{entry.target}\0{entry.digest}\0"
-    if owners:
-        xattrs = "".join(f"{k}={v.hex()}," for k, v in sorted(entry.xattrs.items()))
-        return f"{line}{entry.uid}\0{entry.gid}\0{entry.rdev}\0{xattrs}\0"
-    if entry.xattrs:
-        capability = entry.xattrs.get("security.capability", b"")
-        return f"{line}{capability.hex()}\0"
-    return line + "\0"
+def _fields(entry: TreeEntry, path: str, tree: Tree, owners: bool) -> str:
+    facts = tree.facts(entry)
+    xattrs = "".join(f"{k}={v.hex()}," for k, v in sorted(facts.xattrs.items()))
+    line = f"{path}\0{entry.kind}\0{entry.mode:o}\0{entry.target}\0{facts.digest}\0{xattrs}\0"
+    return f"{line}{entry.uid}\0{entry.gid}\0{entry.rdev}\0" if owners else line
 
 
-def _files(picked: Sequence[Picked]) -> list[TreeEntry]:
+def _entries(picked: Sequence[Picked]) -> list[TreeEntry]:
     return [
         entry
         for one in picked
         for entry in ((one.entry, *one.below) if one.entry is not None else one.below)
-        if entry.kind == "file"
     ]
 
 

@@ -4,7 +4,8 @@ The store: a valid OCI image layout, with snapshots and cache records beside it.
     oci-layout  index.json  blobs/sha256/<hex>          any tool reads these
     snapshots/<chain>/fs                                unpacked layers
     keys/ epochs/ statindex/                            records that can be thrown away
-    leases/ tmp/ trash/ gc.lock images.lock             who is at work, and on what
+    leases/ tmp/ trash/ locks/ gc.lock images.lock      who is at work, and on what
+    empty/                                              what overlayfs has below the first layer
 
 Files, rename and flock are the only database. Everything is written through a Session.
 """
@@ -136,6 +137,7 @@ def _create(root: Path) -> None:
         )
     for folder in FOLDERS:
         (root / folder).mkdir(mode=0o711, parents=True, exist_ok=True)
+    (root / "empty").chmod(0o755)  # what the root of an image without layers looks like
     if not (root / "index.json").exists():
         _place(root, "index.json", b'{"schemaVersion":2,"manifests":[]}')
     _place(root, "oci-layout", _LAYOUT)

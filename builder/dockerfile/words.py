@@ -150,6 +150,8 @@ class _Lexer:
                 part, raw = self.double_quoted(), True
             elif c == self.escape:
                 part, raw = self.escaped(), True
+            elif c == "<":
+                part, raw = self.arrows(), True
             else:
                 part, raw = self.plain(stop), False
             out.append(part)
@@ -164,9 +166,19 @@ class _Lexer:
     def plain(self, stop: str) -> str:
         """The run of characters up to the next one that means something."""
         start = self.at
-        special = "$" + self.escape + stop + ("'\"" if self.quotes else "")
+        special = "$<" + self.escape + stop + ("'\"" if self.quotes else "")
         while (c := self.peek()) and c not in special:
             self.at += 1
+        return self.text[start : self.at]
+
+    def arrows(self) -> str:
+        """``<``, or ``<<`` with the blanks after it: a heredoc's name is part of the same word."""
+        start = self.at
+        self.next()
+        if self.peek() == "<":
+            self.next()
+            while (c := self.peek()) and c in SPACE:
+                self.next()
         return self.text[start : self.at]
 
     def escaped(self) -> str:

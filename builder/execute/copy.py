@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from layers.tree import TreeEntry
-
-from builder.execute.place import NO_XATTRS, Owner, Place, made_directory, parents
+from builder.execute.place import Owner, Place, made_directory, parents
 from builder.plan import Copy, InlineFile
 from builder.selection import Picked
 from layers.entry import Entry
 from layers.layerwrite import LayerWriter
+from layers.tree import Tree, TreeEntry
 from ocispec.content import Readable
 from ocispec.digest import Digest
 from ocispec.errors import Invalid
@@ -38,11 +37,10 @@ class Item(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What one source argument selected, and how its files are read."""
+    """What one source argument selected, and the tree it is in."""
 
     picked: Picked
-    read: Callable[[TreeEntry], Readable | bytes]
-    tree: int  # tells trees apart, so that hard links are only made within one
+    tree: Tree
     keep_owner: bool  # a stage's and an archive's files keep their owners
 
 
@@ -170,6 +168,7 @@ class Layout:
         owner = self._owner or (Owner(entry.uid, entry.gid) if source.keep_owner else Owner(0, 0))
         mode = entry.mode if self._mode is None or entry.kind == "symlink" else self._mode
         is_file = entry.kind == "file"
+        facts = source.tree.facts(entry)
         return Item(
             Entry(
                 path=path,
@@ -182,11 +181,11 @@ class Layout:
                 target=entry.target,
                 major=os.major(entry.rdev),
                 minor=os.minor(entry.rdev),
-                xattrs=_kept(entry.xattrs, source.keep_owner),
+                xattrs=facts.xattrs,
             ),
-            (lambda: source.read(entry)) if is_file else None,
-            Digest(f"sha256:{entry.digest}") if is_file and entry.digest else None,
-            (source.tree, entry.dev, entry.ino) if is_file and entry.nlink > 1 else None,
+            (lambda: source.tree.read(entry)) if is_file else None,
+            Digest(f"sha256:{facts.digest}") if is_file else None,
+            (id(source.tree), entry.dev, entry.ino) if is_file and entry.nlink > 1 else None,
         )
 
 
@@ -225,13 +224,6 @@ def refuse_devices(picked: Picked) -> None:
                 f"/{entry.path} is a {entry.kind} in the build context",
                 hint="name it in .dockerignore",
             )
-
-
-def _kept(xattrs: Mapping[str, bytes], from_image: bool) -> Mapping[str, bytes]:
-    # Of a context only what a program's rights depend on: the rest is not in the key either.
-    if not xattrs or from_image:
-        return xattrs
-    return {k: v for k, v in xattrs.items() if k == "security.capability"} or NO_XATTRS
 
 
 def _with_links(items: Mapping[str, Item]) -> list[Item]:

@@ -12,7 +12,7 @@ from builder.execute import unpack, workdir
 from builder.execute.copy import Item, Layout, Source, check_sources, write
 from builder.execute.place import Owner, Place
 from builder.plan import Copy, Workdir
-from builder.selection import Listing, Picked
+from builder.selection import Picked
 from builder.stack import Stack
 from builder.tools import Tools
 from layers.layerwrite import LayerWriter, WrittenLayer
@@ -60,9 +60,10 @@ def _source(op: Copy, files: Files, picked: Picked, tools: Tools, opened: ExitSt
         archive = f"{files.tree.root}/{picked.path}"
         if unpack.is_archive(archive):
             tree = opened.enter_context(unpack.unpacked(archive, tools.session))
-            listing = Listing(tree.scan(None))
-            whole = Picked(picked.name, None, "", listing.entries)
-            return Source(whole, tree.read, id(tree), keep_owner=True)
+            entries = tree.scan(None)
+            tree.digests(entries)
+            whole = Picked(picked.name, None, "", entries)
+            return Source(whole, tree, keep_owner=True)
     return files.source(picked)
 
 

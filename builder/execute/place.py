@@ -10,12 +10,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from builder.selection import real
 from layers.entry import Entry, is_exported
-
-NO_XATTRS: Final[Mapping[str, bytes]] = {}
 
 
 class Owner(NamedTuple):

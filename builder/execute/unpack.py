@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Final
 
+from layers.apply import apply
 from layers.compress import decompressor, sniff
 from layers.session import Session
-from layers.tree import Tree
-
-from layers.apply import apply
 from layers.tarread import tar_entries
+from layers.tree import Tree
 from ocispec import mediatypes
 from ocispec.content import Readable
 from ocispec.errors import Corrupt, Invalid
@@ -57,7 +56,7 @@ def unpacked(path: str, session: Session) -> Iterator[Tree]:
                 apply(stream, root)
         finally:
             os.close(root)
-        yield Tree(directory, None)
+        yield Tree(directory, None, all_xattrs=True)
     finally:
         session.remove_scratch(directory)
 
