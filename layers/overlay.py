@@ -71,11 +71,16 @@ class Overlay:
     def view(self, snapshot: SnapshotID | None) -> Iterator[int]:
         # An empty directory at the bottom: overlayfs wants two directories without an upper one,
         # and a first layer may have marks of deletion that only a mount makes invisible.
-        fd = _mount_view(self._lowers(snapshot))
+        mount = _mount_view(self._lowers(snapshot))
         try:
-            yield fd
+            # fsmount(2) gives an O_PATH descriptor, of which attributes cannot be read.
+            fd = os.open(".", _DIRECTORY, dir_fd=mount)
+            try:
+                yield fd
+            finally:
+                os.close(fd)
         finally:
-            os.close(fd)
+            os.close(mount)
 
     def seal(self, draft: Draft, session: Session) -> tuple[SnapshotID, WrittenLayer]:
         with LayerWriter(session) as writer, self.view(draft.parent) as below:

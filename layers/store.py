@@ -28,14 +28,8 @@ from ocispec.model import Descriptor
 from ocispec.reference import Reference
 
 FOLDERS: Final = (
-    "blobs/sha256",
-    "snapshots",
-    "keys",
-    "epochs",
-    "statindex",
-    "leases",
-    "tmp",
-    "trash",
+    *("blobs/sha256", "snapshots", "keys", "epochs", "statindex"),
+    *("leases", "tmp", "trash", "locks", "empty"),
 )
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 
