@@ -10,17 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from layers.snapshots import Draft
-from runner.netfiles import hosts_file, resolv_conf
-from runner.users import User, lookup_user
-
 from builder.execute.place import Owner, Place, parents
 from builder.plan import Run
 from builder.stack import Stack
 from builder.tools import Tools
 from layers.layerwrite import WrittenLayer
+from layers.snapshots import Draft
 from ocispec.errors import Failed
+from runner.netfiles import hosts_file, resolv_conf
 from runner.spec import HOST_NETWORK, NO_NETWORK, Exit, Mount, Sandbox
+from runner.users import User, lookup_user
 
 HOSTNAME: Final = "buildkitsandbox"
 _CHUNK: Final = 1 << 16  # a pipe's size
@@ -75,8 +74,8 @@ def _sandbox(
         mounts=files,
         namespaces=NO_NETWORK if own_network else HOST_NETWORK,
         hostname=HOSTNAME,
-        hosts=hosts_file(HOSTNAME, settings.add_hosts, network),
-        resolv_conf=resolv_conf(settings.resolv_conf, network),
+        hosts=hosts_file(HOSTNAME, settings.add_hosts),
+        resolv_conf=resolv_conf(settings.resolv_conf, shares_network=not own_network),
         rlimits=settings.rlimits,
         shm_size=settings.shm_size,
     )
