@@ -58,7 +58,7 @@ def _run(
     extra = dict(zip(request["fds"], received[_FIXED:], strict=True))
     sources = rootfs.open_sources(request, extra)
     stdio = received[2], received[3], received[4]
-    group = shared.join(request["limits"])
+    group = shared.group(request["limits"])
     try:
         placeholders = rootfs.prepare(request, sources)
         try:

@@ -27,12 +27,13 @@ def main() -> None:
     _reset_signals()
     gc.disable()
     gc.freeze()
-    shared = cgroup.Shared()
+    shared = cgroup.Shared.enter()
     control = socket.socket(fileno=CONTROL)
     flags = socket.MSG_CMSG_CLOEXEC
     while True:
         data, received, _, _ = socket.recv_fds(control, 1, _MAX_DESCRIPTORS, flags)
         if not data:
+            shared.leave()
             return
         if os.fork() == 0:
             control.close()
