@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,40 @@ def _facts(
         content,
         shared,
     )
+
+
+@contextmanager
+def overlay(*lowers: Path, upper: Path | None = None) -> Iterator[Path]:
+    """
+    The merged tree of *lowers*, the topmost first, mounted without a place; its path.
+
+    Changes go to *upper*, with a work directory beside it; without one it is read-only.
+    """
+    from layers.linux import FsOption, fsmount_new
+
+    options: list[FsOption] = [("lowerdir+", str(lower)) for lower in lowers]
+    if upper is not None:
+        work = upper.with_name(f"{upper.name}.work")
+        for place in (upper, work):
+            place.mkdir(exist_ok=True)
+        options += [("upperdir", str(upper)), ("workdir", str(work))]
+    elif len(lowers) == 1:  # overlayfs wants two
+        empty = lowers[0].with_name(f"{lowers[0].name}.empty")
+        empty.mkdir(exist_ok=True)
+        options.append(("lowerdir+", str(empty)))
+    options += [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off"), ("xino", "off")]
+    fd = fsmount_new("overlay", options)
+    try:
+        yield Path(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+
+
+def shell(script: str, place: Path) -> None:
+    """Run *script* in *place*, which may be below an open descriptor; it stops at an error."""
+    fd = os.open(place, os.O_RDONLY)
+    try:
+        command = ["bash", "-c", f"set -e; umask 022; cd /proc/self/fd/{fd}\n{script}"]
+        subprocess.run(command, check=True, pass_fds=[fd])
+    finally:
+        os.close(fd)
