@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from builder import glob
-from builder.execute.copy import Source, refuse_devices
+from builder.execute.copy import Source, kept_xattrs, refuse_devices
 from builder.ignore import Ignore
 from builder.selection import Listing, Picked, clean, real
 from layers.tree import Tree, TreeEntry, Verdict
@@ -78,7 +78,7 @@ class StageFiles:
 
     def __init__(self, root: int) -> None:
         self._root = root
-        self.tree = Tree(Path(f"/proc/self/fd/{root}"), None, all_xattrs=True)
+        self.tree = Tree(Path(f"/proc/self/fd/{root}"), None)
 
     def select(self, sources: Sequence[str]) -> list[list[Picked]]:
         """What each of *sources* selects, with the digests of its files known."""
@@ -139,9 +139,9 @@ class StageFiles:
             return None
 
 
-def digest(found: Iterable[Sequence[Picked]], tree: Tree, *, owners: bool) -> Digest:
+def digest(found: Iterable[Sequence[Picked]], *, owners: bool) -> Digest:
     """
-    The digest of what was selected from *tree*.
+    The digest of what was selected; *owners* and all attributes count for a stage's files.
 
     Fields end with a NUL, which no path and no link target can hold, and each record has the
     same number of fields: so no two selections give the same bytes.
@@ -149,24 +149,25 @@ def digest(found: Iterable[Sequence[Picked]], tree: Tree, *, owners: bool) -> Di
     hasher = hashlib.sha256()
     for several in found:
         for picked in several:
-            hasher.update(_record(picked, tree, owners))
+            hasher.update(_record(picked, owners))
     return Digest("sha256:" + hasher.hexdigest())
 
 
-def _record(picked: Picked, tree: Tree, owners: bool) -> bytes:
+def _record(picked: Picked, owners: bool) -> bytes:
     start = len(picked.path) + 1 if picked.path else 0
     lines = [f"pick\0{picked.name}\0{len(picked.below)}\0"]
     if picked.entry is not None:
-        lines.append(_fields(picked.entry, "", tree, owners))
-    lines.extend(_fields(entry, entry.path[start:], tree, owners) for entry in picked.below)
+        lines.append(_fields(picked.entry, "", owners))
+    lines.extend(_fields(entry, entry.path[start:], owners) for entry in picked.below)
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _fields(entry: TreeEntry, path: str, tree: Tree, owners: bool) -> str:
-    facts = tree.facts(entry)
-    xattrs = "".join(f"{k}={v.hex()}," for k, v in sorted(facts.xattrs.items()))
-    line = f"{path}\0{entry.kind}\0{entry.mode:o}\0{entry.target}\0{facts.digest}\0{xattrs}\0"
-    return f"{line}{entry.uid}\0{entry.gid}\0{entry.rdev}\0" if owners else line
+def _fields(entry: TreeEntry, path: str, owners: bool) -> str:
+    line = f"{path}\0{entry.kind}\0{entry.mode:o}\0{entry.target}\0{entry.digest}\0"
+    xattrs = kept_xattrs(entry, owners)
+    if xattrs:
+        line += "".join(f"{k}={v.hex()}," for k, v in sorted(xattrs.items()))
+    return f"{line}\0{entry.uid}\0{entry.gid}\0{entry.rdev}\0" if owners else f"{line}\0"
 
 
 def _entries(picked: Sequence[Picked]) -> list[TreeEntry]:

@@ -100,8 +100,7 @@ class Solver:
     def _context_digest(self, index: int, op: Copy) -> str:
         if index not in self._selected:
             self._selected[index] = self._tools.context.select(op.sources)
-        tree = self._tools.context.tree
-        return contexts.digest(self._selected[index], tree, owners=False)
+        return contexts.digest(self._selected[index], owners=False)
 
     def _input(self, index: int, number: int) -> Stack:
         stack = self._results[self._steps[index].inputs[number]]
@@ -213,7 +212,7 @@ class Solver:
             files = StageFiles(root)
             found = files.select(op.sources)
             preimage = keys.copy(
-                op, {"files": contexts.digest(found, files.tree, owners=True)}, parent.identity
+                op, {"files": contexts.digest(found, owners=True)}, parent.identity
             )
             key = keys.key_of(preimage)
             made = tools.cache.get(key) if self._use_cache else None

@@ -188,7 +188,7 @@ def _tools(
         store=engine.store,
         session=session,
         cache=LocalCache(engine.store, session),
-        snapshots=lambda: engine.snapshots,
+        snapshots=engine.snapshots,
         runner=engine.runner,
         context=LocalContext(request.context, _ignore(request), index),
         on_event=on_event,

@@ -187,7 +187,7 @@ def _paths(request: _Request) -> _Paths:
             raise Invalid(f"heredoc {heredoc.name} has no body", hint)
     if len(heredocs) < len(request.heredocs):
         unused = ", ".join(d.name for d in request.heredocs if d not in heredocs)
-        hint = "no blank may stand between << and the name here"
+        hint = "here a blank may stand neither before the name nor in it"
         raise Invalid(f"heredoc {unused} is not a source of {request.keyword}", hint)
     return _Paths(tuple(paths), dest, tuple(heredocs))
 

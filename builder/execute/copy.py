@@ -168,7 +168,6 @@ class Layout:
         owner = self._owner or (Owner(entry.uid, entry.gid) if source.keep_owner else Owner(0, 0))
         mode = entry.mode if self._mode is None or entry.kind == "symlink" else self._mode
         is_file = entry.kind == "file"
-        facts = source.tree.facts(entry)
         return Item(
             Entry(
                 path=path,
@@ -181,10 +180,10 @@ class Layout:
                 target=entry.target,
                 major=os.major(entry.rdev),
                 minor=os.minor(entry.rdev),
-                xattrs=facts.xattrs,
+                xattrs=kept_xattrs(entry, source.keep_owner),
             ),
             (lambda: source.tree.read(entry)) if is_file else None,
-            Digest(f"sha256:{facts.digest}") if is_file else None,
+            Digest(f"sha256:{entry.digest}") if is_file else None,
             (id(source.tree), entry.dev, entry.ino) if is_file and entry.nlink > 1 else None,
         )
 
@@ -224,6 +223,13 @@ def refuse_devices(picked: Picked) -> None:
                 f"/{entry.path} is a {entry.kind} in the build context",
                 hint="name it in .dockerignore",
             )
+
+
+def kept_xattrs(entry: TreeEntry, from_image: bool) -> Mapping[str, bytes]:
+    """The attributes that are copied: of a context only what a program's rights depend on."""
+    if from_image or not entry.xattrs:
+        return entry.xattrs
+    return {k: v for k, v in entry.xattrs.items() if k == "security.capability"}
 
 
 def _with_links(items: Mapping[str, Item]) -> list[Item]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from runner.users import lookup_user
-
 from builder.context import LocalContext, StageFiles
 from builder.execute import unpack, workdir
 from builder.execute.copy import Item, Layout, Source, check_sources, write
@@ -16,6 +14,7 @@ from builder.selection import Picked
 from builder.stack import Stack
 from builder.tools import Tools
 from layers.layerwrite import LayerWriter, WrittenLayer
+from runner.users import lookup_user
 
 Files = LocalContext | StageFiles
 

@@ -56,7 +56,7 @@ def unpacked(path: str, session: Session) -> Iterator[Tree]:
                 apply(stream, root)
         finally:
             os.close(root)
-        yield Tree(directory, None, all_xattrs=True)
+        yield Tree(directory, None)
     finally:
         session.remove_scratch(directory)
 
