@@ -63,7 +63,10 @@ class LineReader:
         read = read_bodies(heredocs, self._lines, self._next)
         if read is None:
             names = ", ".join(heredoc.name for heredoc in heredocs)
-            hint = f"end the body with a line that is only the name: {names}"
+            hint = (
+                f"end the body with a line that is only the name: {names} "
+                "(if no heredoc is meant, as in $((1 << 2)), leave out the blank after <<)"
+            )
             raise self._source.error(span, "unterminated heredoc", hint)
         whole, self._next = read
         return whole, span._replace(last=self._next)
