@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-pytest.register_assert_rewrite("contracts.runner_contract")
 from support.rootfs import BUSYBOX, TinyRoot, busybox_root
 
 from runner.namespace import NamespaceRunner
+
+pytest.register_assert_rewrite("contracts.runner_contract")
 
 
 @pytest.fixture(scope="session")
