@@ -57,8 +57,15 @@ def listing(root: Path | str, *, overlay: bool = False) -> dict[str, tuple[objec
     Kind, mode, owner, whole seconds, xattrs, content, device, and the first name of a hard link's
     file. With *overlay* also what overlayfs keeps in xattrs.
     """
-    first: dict[tuple[int, int], str] = {}
-    return {path: _facts(Path(root) / path, path, first, overlay) for path in _paths(Path(root))}
+    paths = _paths(Path(root))
+    names: dict[tuple[int, int], list[str]] = {}
+    for path in paths:
+        status = (Path(root) / path).lstat()
+        if not stat.S_ISDIR(status.st_mode):
+            # Not by st_nlink: some of the names may be hidden, or elsewhere.
+            names.setdefault((status.st_dev, status.st_ino), []).append(path)
+    first = {path: group[0] for group in names.values() if len(group) > 1 for path in group}
+    return {path: (*_facts(Path(root) / path, overlay), first.get(path)) for path in paths}
 
 
 def _paths(root: Path) -> list[str]:
@@ -91,9 +98,7 @@ def _words(path: Path) -> str:
     return f"{kind} {os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
 
 
-def _facts(
-    place: Path, path: str, first: dict[tuple[int, int], str], overlay: bool
-) -> tuple[object, ...]:
+def _facts(place: Path, overlay: bool) -> tuple[object, ...]:
     status = place.lstat()
     mode = status.st_mode
     content: object = None
@@ -103,9 +108,6 @@ def _facts(
         content = os.readlink(place)
     elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         content = status.st_rdev
-    shared = None
-    if not stat.S_ISDIR(mode) and status.st_nlink > 1:
-        shared = first.setdefault((status.st_dev, status.st_ino), path)
     xattrs = {
         name: os.getxattr(place, name, follow_symlinks=False)
         for name in os.listxattr(place, follow_symlinks=False)
@@ -119,7 +121,6 @@ def _facts(
         int(status.st_mtime),
         xattrs,
         content,
-        shared,
     )
 
 
