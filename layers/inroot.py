@@ -12,8 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 MAX_LINKS: Final = 40  # as the kernel's MAXSYMLINKS
 MAX_STEPS: Final = 20_000  # components looked at for one path, repeats after ".." included
@@ -25,8 +24,7 @@ Create = Callable[[int, str, str], None]  # directory to make it in, its name, i
 Make = Callable[[str, str, bool], None]  # name, path, whether a link asks for it
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """Where a path leads: ``name`` in the directory ``dirfd``, which the caller closes."""
 
     dirfd: int

@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from layers.compress import BLOCK, GzipWriter, ZstdWriter
 from layers.entry import OPAQUE, SECOND, WHITEOUT, Entry
@@ -36,8 +35,7 @@ _HEAD: Final = 512  # bytes that a first chunk has at least, or all there are
 _RECORDS: Final = 1 << 16  # bytes of identity records that are hashed together
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenLayer:
+class WrittenLayer(NamedTuple):
     """A layer that is in the store, and what was seen while it was written."""
 
     layer: Layer
