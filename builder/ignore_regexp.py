@@ -13,6 +13,8 @@ import re
 from ocispec.errors import Invalid
 
 _ESCAPED = frozenset(".+()|{}$")
+_STAR = "[^/]*"
+_DEEP = "(.*/)?"
 
 # Go's \d, \s and \w are ASCII.
 _PERL = {
@@ -51,7 +53,11 @@ def translated(pattern: str) -> str:
     plain = _plain(pattern)
     if plain is not None:
         return plain
-    expression = _dialect(_expression(pattern), pattern)
+    expression = _expression(pattern)
+    if "[" in pattern:
+        expression = _dialect(expression, pattern)
+    else:
+        expression = _committed(expression, pattern)
     try:
         re.compile(expression)
     except re.error as error:
@@ -86,9 +92,9 @@ def _expression(pattern: str) -> str:
             at += 1
             if pattern.startswith("/", at):
                 at += 1
-            out.append("(.*/)?" if at < len(pattern) else ".*")
+            out.append(_DEEP if at < len(pattern) else ".*")
         elif c == "*":
-            out.append("[^/]*")
+            out.append(_STAR)
         elif c == "?":
             out.append("[^/]")
         elif c == "\\":
@@ -96,6 +102,29 @@ def _expression(pattern: str) -> str:
             at += 1
         else:
             out.append("\\" + c if c in _ESCAPED else c)
+    return "".join(out)
+
+
+def _committed(expression: str, pattern: str) -> str:
+    """
+    Go's *expression*, which has no classes, in Python's syntax, without needless backtracking.
+
+    Go's engine is linear in any case. Here a wildcard takes the earliest place where what follows
+    fits, for good (an atomic group), if the next wildcard can make up for it: after a star any
+    star can, and after ``**/…/`` any ``**/``.
+    """
+    # Text at even places, wildcards at odd ones.
+    parts = re.split(r"(\[\^/\]\*|\(\.\*/\)\?)", expression)
+    out = [_dialect(parts[0], pattern)]
+    for at in range(1, len(parts), 2):
+        wildcard, text = parts[at], _dialect(parts[at + 1], pattern)
+        following = parts[at + 2] if at + 2 < len(parts) else ""
+        if wildcard == following == _STAR:
+            out.append(f"(?>[^/]*?{text})")
+        elif wildcard == following == _DEEP and text.endswith("/"):
+            out.append(f"(?>(?:.*?/)??{text})")
+        else:
+            out.append(wildcard + text)
     return "".join(out)
 
 

@@ -227,6 +227,13 @@ def test_a_very_deep_path_is_no_trouble() -> None:
     assert Ignore.parse(b"**/x\n!d\n").excludes(path + "/x", is_dir=False)
 
 
+def test_many_wildcards_do_not_take_for_ever() -> None:
+    stars, deep = "*a" * 30 + "b", "**/a/" * 30 + "b"
+
+    assert not Ignore([stars]).excludes("a" * 250, is_dir=False)
+    assert not Ignore([deep]).excludes("/".join(["a"] * 100), is_dir=False)
+
+
 _PART = st.sampled_from(["a", "b", "ab", "*", "**", "a*", "?", "*b", "[ab]", "**a", "a**", "a\\*"])
 _PATTERN = st.builds(
     lambda negated, parts: ("!" if negated else "") + "/".join(parts),

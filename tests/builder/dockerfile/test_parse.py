@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -34,6 +37,7 @@ from builder.dockerfile.instructions import (
 from builder.dockerfile.parse import Dockerfile, parse, parse_trigger
 from builder.dockerfile.source import DockerfileError, SourceFile, Span
 
+ROOT = str(Path(__file__).resolve().parents[3])
 S = Span("Dockerfile", 2, 2)
 _HEALTHCHECK = (
     "HEALTHCHECK --interval=5s --timeout=1s --start-period=1m --start-interval=2s "
@@ -376,6 +380,21 @@ def test_a_trigger_that_is_none_is_an_error(text: str, reason: str) -> None:
         parse_trigger(SourceFile("ONBUILD", text.encode()))
 
     assert reason == caught.value.reason
+
+
+def test_the_reader_is_cheap_to_import() -> None:
+    """Every build waits for it; dataclasses alone (with inspect) would double its time."""
+    program = "import sys; import builder.dockerfile.parse, builder.ignore; print(*sys.modules)"
+
+    run = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {ROOT!r}); {program}"],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+
+    dear = {"dataclasses", "inspect", "pathlib", "difflib", "csv", "tempfile", "subprocess"}
+    assert set() == dear & set(run.stdout.split())
 
 
 _KEYWORDS = st.sampled_from(
