@@ -1,86 +1,129 @@
 """
-A directory of the host as a sorted list of entries, and the digests of its files.
+A directory of this machine: what is in it, and the digests of its files, read only when needed.
 
-With a stat index, only files whose status changed are read: size, both times to the nanosecond,
-inode and mode. The change time cannot be set back by a program, so an edit that keeps size and
-mtime is still seen. A file whose status is as young as the moment it was read ("racily clean", as
-git says) could change again within one clock tick, so its digest is not kept for the next build.
+A file is read again when anything that stat(2) tells of it differs from the index, or when it was
+so young when it was read that a later change could have left no trace.
 """
 
 from __future__ import annotations
 
-import enum
-import hashlib
 import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
-from io import FileIO
+from enum import Enum
+from operator import attrgetter
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from layers import statindex
-from layers.entry import Kind, is_exported
+from layers.entry import Kind
+from layers.inroot import Descent
+from layers.treeread import (
+    CHUNK,
+    NO_XATTRS,
+    SMALL,
+    CheckedFile,
+    changed,
+    denied,
+    hash_file,
+    is_same,
+    open_file,
+    xattrs_of,
+)
 from ocispec.content import Readable
-from ocispec.errors import Conflict, Denied
 
-_KEEP: Final = 256 << 10  # bytes; a larger file is read again when it is needed
-_CHUNK: Final = 1 << 20
-# The kernel stamps files from a clock that ticks every 1 to 10 ms (CONFIG_HZ).
-_TICK_NS: Final = 20_000_000
-_NONE: Final[Mapping[str, bytes]] = {}
+_TRIES: Final = 3
+_SECOND: Final = 1_000_000_000  # in nanoseconds
+# How old a time stamp must be for a change to get another one. The kernel's clock for files ticks
+# every 10 ms at most; a file system that keeps whole seconds (ext3; FAT: every other one) shows
+# itself by the stamp.
+_TICK: Final = 50_000_000
+_COARSE_TICK: Final = 2 * _SECOND
+_TYPE: Final = 0o170000  # of st_mode; stat.S_IFMT() is a call
 _KINDS: Final[Mapping[int, Kind]] = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "dir",
-    stat.S_IFLNK: "symlink",
     stat.S_IFCHR: "char",
     stat.S_IFBLK: "block",
     stat.S_IFIFO: "fifo",
 }
 
 
-class Verdict(enum.Enum):
-    """What becomes of a path in a scan."""
+class Verdict(Enum):
+    """What a selection says of a path."""
 
-    INCLUDE = 1
-    DESCEND = 2  # a directory that counts only if something below it is included
-    EXCLUDE = 3
-
-
-Select = Callable[[str, bool], Verdict]  # relative path, is it a directory
+    INCLUDE = 0
+    EXCLUDE = 1  # with everything below it
+    DESCEND = 2  # left out, unless something below it is included
 
 
-class TreeEntry(NamedTuple):
-    """One name below the root. A named tuple, since there may be a hundred thousand."""
-
-    path: str  # relative
-    kind: Kind
-    mode: int  # permission bits
-    uid: int
-    gid: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    dev: int
-    ino: int
-    nlink: int
-    rdev: int
-    target: str  # of a symlink, else ""
+Select = Callable[[str, bool], Verdict]  # path, is it a directory
 
 
-class Facts(NamedTuple):
-    """What only reading a file tells."""
+class TreeEntry:
+    """
+    A file, directory, link or node at *path*: relative, without "." or "..".
 
-    digest: str  # hex of SHA-256
-    xattrs: Mapping[str, bytes]
+    The digest (SHA-256, hex) and the xattrs of a file are known after Tree.digests().
+    """
+
+    __slots__ = ("digest", "kind", "path", "status", "target", "xattrs")
+
+    # By hand: a data class with a field for each property takes three times as long to make.
+    def __init__(self, path: str, kind: Kind, status: os.stat_result, target: str = "") -> None:
+        self.path = path
+        self.kind = kind
+        self.status = status
+        self.target = target  # the text of a symlink
+        self.xattrs = NO_XATTRS
+        self.digest: str | None = None
+
+    def __repr__(self) -> str:
+        return f"TreeEntry({self.path!r}, {self.kind!r})"
+
+    @property
+    def mode(self) -> int:
+        """Permission bits, setuid, setgid, sticky."""
+        return self.status.st_mode & 0o7777
+
+    @property
+    def size(self) -> int:
+        return self.status.st_size
+
+    @property
+    def mtime_ns(self) -> int:
+        return self.status.st_mtime_ns
+
+    @property
+    def uid(self) -> int:
+        return self.status.st_uid
+
+    @property
+    def gid(self) -> int:
+        return self.status.st_gid
+
+    @property
+    def dev(self) -> int:
+        return self.status.st_dev
+
+    @property
+    def ino(self) -> int:
+        return self.status.st_ino
+
+    @property
+    def nlink(self) -> int:
+        return self.status.st_nlink
+
+    @property
+    def rdev(self) -> int:
+        return self.status.st_rdev
 
 
 class Tree:
     """
-    The tree below *root*; *index* is the file of its stat index, or None.
+    The directory *root*, with the stat index in the file *index*, or none.
 
-    With *all_xattrs* every attribute that belongs to a layer is read, else file capabilities only.
-    Not for several threads at once.
+    scan() and digests() are for one thread at a time, read() for any number. *keep_bytes* is how
+    much of what is hashed stays in memory for read(); *now* gives nanoseconds since 1970.
     """
 
     def __init__(
@@ -88,250 +131,241 @@ class Tree:
         root: Path,
         index: Path | None,
         *,
-        all_xattrs: bool = False,
         keep_bytes: int = 64 << 20,
+        now: Callable[[], int] = time.time_ns,
     ) -> None:
         self.root = root
         self._index = index
-        self._all_xattrs = all_xattrs
-        self._budget = keep_bytes
-        self._old: dict[str, tuple[int, int, int, int, int, str, bytes]] | None = None
-        self._changed = False
-        self._facts: dict[str, Facts] = {}
-        self._racy: set[str] = set()
-        self._bytes: dict[str, bytes] = {}
+        self._now = now
+        self._scanned_at = 0
+        self._files: list[TreeEntry] = []  # of the last scan
+        self._is_recalled = True  # the index was asked for them
+        self._is_changed = False  # the index has to be written
+        self._keep_bytes = self._may_keep = keep_bytes
+        self._kept: dict[str, bytes] = {}
+        self._linked: dict[tuple[int, int], TreeEntry] = {}  # hashed, and known by more names
 
-    def scan(self, select: Select | None) -> list[TreeEntry]:
+    def scan(self, select: Select | None = None) -> list[TreeEntry]:
         """
-        Every entry that *select* includes, sorted by the bytes of its path; sockets are left out.
+        Everything below root that *select* includes, sorted by the bytes of the paths.
 
-        Nothing is opened but directories. Denied, with the path, if one cannot be read.
+        Nothing below an excluded directory is looked at. Sockets are left out. Denied, naming the
+        path, for a directory that may not be read.
         """
-        found: list[TreeEntry] = []
-        passed: dict[str, TreeEntry] = {}
-        pending = [""]
-        while pending:
-            self._scan_directory(pending.pop(), select, found, passed, pending)
-        if passed:
-            found.extend(_needed(found, passed))
-        return _sorted(found)
+        self._scanned_at = self._now()
+        entries = _Scan(select).run(self.root)
+        self._files = [entry for entry in entries if entry.kind == "file"]
+        self._is_recalled = False
+        self._linked = {}
+        self._kept = {}
+        self._may_keep = self._keep_bytes
+        return entries
 
     def digests(self, entries: Iterable[TreeEntry]) -> None:
-        """Learn the facts of *entries*: digests of files, attributes of what has them."""
-        if self._old is None:
-            self._old = {} if self._index is None else statindex.load(self._index)
-        old, facts = self._old, self._facts
-        for entry in entries:
-            path = entry.path
-            if path in facts:
-                continue
-            if entry.kind == "file":
-                known = old.get(path)
-                if known is not None and known[:5] == (*entry[5:8], entry.ino, entry.mode):
-                    capability = known[6]
-                    xattrs = {"security.capability": capability} if capability else _NONE
-                    facts[path] = Facts(known[5], xattrs)
-                else:
-                    self._read_facts(entry)
-            elif self._all_xattrs and entry.kind != "symlink":
-                facts[path] = Facts("", self._xattrs(self._place(path)))
+        """
+        Fill in the digests and xattrs of the files among *entries*, which come from scan().
 
-    def facts(self, entry: TreeEntry) -> Facts:
-        """What digests() learnt of *entry*; empty for what has no content."""
-        return self._facts.get(entry.path, _NO_FACTS)
+        Denied for a file that may not be read; Corrupt for one that does not stop changing.
+        """
+        if not self._is_recalled:
+            self._is_recalled = True
+            if self._index is not None:
+                self._recall(self._index, self._files)
+        for entry in entries:
+            if entry.digest is None and entry.kind == "file":
+                self._take_digest(entry)
 
     def read(self, entry: TreeEntry) -> Readable | bytes:
         """
-        The bytes of a file, the very ones that its digest is of; the caller closes.
+        The bytes of the file *entry*, which are those that its digest was taken of.
 
-        Conflict if it is not the file any more that was scanned.
+        Corrupt if it was changed since, from here or on reading to the end. The caller closes.
         """
-        kept = self._bytes.pop(entry.path, None)
+        kept = self._kept.get(entry.path)
         if kept is not None:
             return kept
-        file = self._open(entry)
-        if _status(os.fstat(file.fileno())) != _status_of(entry):
+        fd = open_file(self.root, entry.path)
+        is_certain = self._is_settled(entry.status) and is_same(os.fstat(fd), entry.status)
+        file = CheckedFile(fd, entry.path, entry.status, None if is_certain else entry.digest)
+        if entry.size > SMALL:
+            return file
+        try:
+            data = file.read(entry.size + 1)
+            while chunk := file.read(CHUNK):
+                data += chunk
+            return data
+        finally:
             file.close()
-            raise _changed(entry.path)
-        digest = self._facts[entry.path].digest if entry.path in self._racy else None
-        return _Checked(file, entry, digest)
 
     def save(self) -> None:
-        """Write the stat index, if it changed: what this build did not look at is kept."""
-        if self._index is not None and self._changed and self._old is not None:
-            statindex.save(self._index, self._old)
-            self._changed = False
+        """Write the index, if it is not as it was."""
+        if self._index is None or not self._is_changed:
+            return
+        files = self._files
+        # What is too young is as good as unknown: it is read again the next time.
+        digests = [
+            entry.digest
+            if entry.digest is not None and self._is_settled(entry.status)
+            else statindex.UNKNOWN
+            for entry in files
+        ]
+        table = statindex.Table(
+            statindex.joined([entry.path for entry in files]),
+            statindex.rows([entry.status for entry in files]),
+            "".join(digests),
+            {number: entry.xattrs for number, entry in enumerate(files) if entry.xattrs},
+        )
+        statindex.save(self._index, table)
+        self._is_changed = False
 
-    def _scan_directory(
-        self,
-        directory: str,
-        select: Select | None,
-        found: list[TreeEntry],
-        passed: dict[str, TreeEntry],
-        pending: list[str],
-    ) -> None:
-        prefix = f"{directory}/" if directory else ""
+    def _recall(self, index: Path, files: list[TreeEntry]) -> None:
+        """Take from the index what it knows of *files*."""
+        table = statindex.load(index)
+        if table is None:
+            self._is_changed = True
+            return
+        paths = [entry.path for entry in files]
+        stats = statindex.rows([entry.status for entry in files])
+        if stats == table.rows and statindex.joined(paths) == table.paths:
+            found: Iterable[tuple[TreeEntry, int]] = zip(files, range(len(files)), strict=True)
+        else:
+            self._is_changed = True
+            found = ((files[i], row) for i, row in statindex.known(table, paths, stats))
+        digests, xattrs = table.digests, table.xattrs
+        for entry, row in found:
+            digest = digests[row * 64 : row * 64 + 64]
+            if digest != statindex.UNKNOWN:
+                entry.digest = digest
+                if row in xattrs:
+                    entry.xattrs = xattrs[row]
+
+    def _is_settled(self, status: os.stat_result) -> bool:
+        """True if a change after the scan gives the file another ctime than *status* has."""
+        ctime = status.st_ctime_ns
+        return ctime < self._scanned_at - (_TICK if ctime % _SECOND else _COARSE_TICK)
+
+    def _take_digest(self, entry: TreeEntry) -> None:
+        twin = self._linked.get((entry.dev, entry.ino)) if entry.nlink > 1 else None
+        if twin is not None and is_same(twin.status, entry.status):
+            entry.digest, entry.xattrs = twin.digest, twin.xattrs
+        else:
+            self._hash(entry)
+        if self._is_settled(entry.status):
+            self._is_changed = True
+
+    def _hash(self, entry: TreeEntry) -> None:
+        for attempt in range(_TRIES):
+            fd = open_file(self.root, entry.path, carefully=attempt > 0)
+            try:
+                if attempt:
+                    # It changed after it was listed: from here on it is what it is now.
+                    entry.status = os.fstat(fd)
+                digest, data = hash_file(fd, entry.size)
+                xattrs = xattrs_of(fd)
+                is_stable = is_same(os.fstat(fd), entry.status)
+            finally:
+                os.close(fd)
+            if is_stable:
+                break
+        else:
+            raise changed(entry.path)
+        entry.digest, entry.xattrs = digest, xattrs
+        if entry.nlink > 1:
+            self._linked[entry.dev, entry.ino] = entry
+        if data is not None and len(data) <= self._may_keep:
+            self._may_keep -= len(data)
+            self._kept[entry.path] = data
+
+
+class _Scan:
+    """One walk over a tree, by descriptors."""
+
+    def __init__(self, select: Select | None) -> None:
+        self._select = select
+        self._entries: list[TreeEntry] = []
+        self._pending: list[TreeEntry] = []  # directories on the way to here, not listed so far
+
+    def run(self, root: Path) -> list[TreeEntry]:
+        fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with os.scandir(self._place(directory)) as names:
-                for name in names:
-                    path = prefix + name.name
-                    status = name.stat(follow_symlinks=False)
-                    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
-                    if kind is None:
-                        continue  # a socket means nothing once its process is gone
-                    verdict = Verdict.INCLUDE if select is None else select(path, kind == "dir")
-                    if verdict is Verdict.EXCLUDE:
-                        continue
-                    target = os.readlink(name.path) if kind == "symlink" else ""
-                    entry = _entry(path, kind, status, target)
-                    if verdict is Verdict.INCLUDE:
-                        found.append(entry)
-                    else:
-                        passed[path] = entry
-                    if kind == "dir":
-                        pending.append(path)
-        except PermissionError as error:
-            raise Denied(
-                f"cannot read directory {directory or '.'}: {error.strerror}",
-                hint="make it readable, or name it in .dockerignore",
-            ) from error
+            with Descent(fd) as walk:
+                self._walk(walk)
+        finally:
+            os.close(fd)
+        return _sorted(self._entries)
 
-    def _read_facts(self, entry: TreeEntry) -> None:
-        hasher = hashlib.sha256()
-        now_ns = time.time_ns()
-        with self._open(entry) as file:
-            if _status(os.fstat(file.fileno())) != _status_of(entry):
-                raise _changed(entry.path)
-            keep = entry.size <= _KEEP and entry.size <= self._budget
-            if keep:
-                data = file.read(entry.size + 1)
-                hasher.update(data)
-                seen = len(data)
-                self._bytes[entry.path] = data
-                self._budget -= entry.size
+    def _walk(self, walk: Descent) -> None:
+        # The directories that the walk is in, and what is still to be entered in each.
+        stack: list[tuple[TreeEntry | None, list[tuple[TreeEntry, Verdict]]]]
+        stack = [(None, self._list(walk.fd, ""))]
+        while stack:
+            entry, directories = stack[-1]
+            if directories:
+                below, verdict = directories.pop()
+                if verdict is Verdict.DESCEND:
+                    self._pending.append(below)
+                stack.append((below, self._enter(walk, below)))
+                continue
+            stack.pop()
+            if entry is not None:
+                walk.up()
+                if self._pending and self._pending[-1] is entry:
+                    self._pending.pop()
+
+    def _enter(self, walk: Descent, entry: TreeEntry) -> list[tuple[TreeEntry, Verdict]]:
+        try:
+            fd = walk.down(entry.path.rpartition("/")[2])
+            entry.xattrs = xattrs_of(fd)
+            return self._list(fd, f"{entry.path}/")
+        except PermissionError as error:
+            raise denied(entry.path) from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise changed(entry.path) from error
+
+    def _list(self, fd: int, prefix: str) -> list[tuple[TreeEntry, Verdict]]:
+        """List what is in the directory *fd*; the directories that are to be entered."""
+        select, include, lstat = self._select, Verdict.INCLUDE, os.stat
+        found: list[TreeEntry] = []
+        directories: list[tuple[TreeEntry, Verdict]] = []
+        # In order, so that what is read one after the other later lies together in memory, too.
+        for name in sorted(os.listdir(fd)):
+            path = prefix + name
+            try:
+                status = lstat(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # removed since: as if it had never been
+            type_ = status.st_mode & _TYPE
+            if type_ == stat.S_IFDIR:
+                verdict = include if select is None else select(path, True)
+                if verdict is Verdict.EXCLUDE:
+                    continue
+                entry = TreeEntry(path, "dir", status)
+                directories.append((entry, verdict))
+                if verdict is not include:
+                    continue
+            elif select is not None and select(path, False) is not include:
+                continue
+            elif type_ == stat.S_IFREG:
+                entry = TreeEntry(path, "file", status)
+            elif type_ == stat.S_IFLNK:
+                entry = TreeEntry(path, "symlink", status, os.readlink(name, dir_fd=fd))
+            elif type_ in _KINDS:
+                entry = TreeEntry(path, _KINDS[type_], status)
             else:
-                seen = 0
-                while chunk := file.read(_CHUNK):
-                    hasher.update(chunk)
-                    seen += len(chunk)
-            xattrs = self._xattrs(file.fileno())
-            if seen != entry.size or _status(os.fstat(file.fileno())) != _status_of(entry):
-                raise _changed(entry.path)
-        digest = hasher.hexdigest()
-        self._facts[entry.path] = Facts(digest, xattrs)
-        if max(entry.mtime_ns, entry.ctime_ns) >= now_ns - _TICK_NS:
-            self._racy.add(entry.path)
-            self._forget(entry.path)
-        elif self._old is not None:
-            capability = xattrs.get("security.capability", b"")
-            self._old[entry.path] = (*entry[5:8], entry.ino, entry.mode, digest, capability)
-            self._changed = True
-
-    def _forget(self, path: str) -> None:
-        if self._old and self._old.pop(path, None) is not None:
-            self._changed = True
-
-    def _open(self, entry: TreeEntry) -> FileIO:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            return FileIO(os.open(self._place(entry.path), flags), closefd=True)
-        except PermissionError as error:
-            raise Denied(
-                f"cannot read {entry.path}: {error.strerror}",
-                hint="make it readable, or name it in .dockerignore",
-            ) from error
-        except FileNotFoundError as error:
-            raise _changed(entry.path) from error
-
-    def _xattrs(self, file: int | str) -> Mapping[str, bytes]:
-        names = os.listxattr(file)
-        if not names:
-            return _NONE
-        wanted = is_exported if self._all_xattrs else "security.capability".__eq__
-        return {name: os.getxattr(file, name) for name in names if wanted(name)} or _NONE
-
-    def _place(self, path: str) -> str:
-        return f"{self.root}/{path}" if path else str(self.root)
-
-
-class _Checked:
-    """A file that must be at its end what it was at its beginning."""
-
-    def __init__(self, file: FileIO, entry: TreeEntry, digest: str | None) -> None:
-        self._file = file
-        self._entry = entry
-        self._digest = digest
-        self._hash = None if digest is None else hashlib.sha256()
-
-    def read(self, size: int = -1, /) -> bytes:
-        data = self._file.read(size)
-        if self._hash is not None:
-            self._hash.update(data)
-        if not data and size:
-            self._check()
-        return data
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _check(self) -> None:
-        same = _status(os.fstat(self._file.fileno())) == _status_of(self._entry)
-        if not same or (self._hash is not None and self._hash.hexdigest() != self._digest):
-            raise _changed(self._entry.path)
-
-
-_NO_FACTS: Final = Facts("", _NONE)
-
-
-def _entry(path: str, kind: Kind, status: os.stat_result, target: str) -> TreeEntry:
-    return TreeEntry(
-        path,
-        kind,
-        stat.S_IMODE(status.st_mode),
-        status.st_uid,
-        status.st_gid,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        status.st_dev,
-        status.st_ino,
-        status.st_nlink,
-        status.st_rdev,
-        target,
-    )
-
-
-def _status(status: os.stat_result) -> tuple[int, int, int, int]:
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-
-
-def _status_of(entry: TreeEntry) -> tuple[int, int, int, int]:
-    return (entry.size, entry.mtime_ns, entry.ctime_ns, entry.ino)
-
-
-def _needed(found: list[TreeEntry], passed: Mapping[str, TreeEntry]) -> list[TreeEntry]:
-    """The passed directories that something included lies in."""
-    needed: dict[str, TreeEntry] = {}
-    for entry in found:
-        parent = entry.path.rpartition("/")[0]
-        while parent in passed and parent not in needed:
-            needed[parent] = passed[parent]
-            parent = parent.rpartition("/")[0]
-    return list(needed.values())
+                continue  # a socket is of no use without its process
+            found.append(entry)
+        if found:
+            self._entries += self._pending
+            self._pending.clear()
+            self._entries += found
+        return directories[::-1]
 
 
 def _sorted(entries: list[TreeEntry]) -> list[TreeEntry]:
-    """By the bytes of the path: the order of code points, but for names that are not UTF-8."""
+    """*entries* by the bytes of their paths."""
     try:
-        "".join(entry.path for entry in entries).encode()
+        # Of valid UTF-8 the bytes have the order of the code points.
+        "".join([entry.path for entry in entries]).encode()
     except UnicodeEncodeError:
         return sorted(entries, key=lambda entry: os.fsencode(entry.path))
-    entries.sort()
-    return entries
-
-
-def _changed(path: str) -> Conflict:
-    return Conflict(
-        f"{path} changed while the build was reading it",
-        hint="build again when it is still, or name it in .dockerignore",
-    )
+    return sorted(entries, key=attrgetter("path"))
