@@ -40,6 +40,8 @@ class LocalContext:
 
     def select(self, sources: Sequence[str]) -> list[list[Picked]]:
         """What each of *sources* selects, with the digests of its files known."""
+        if not sources:
+            return []
         with self._lock:
             if self._listing is None:
                 self._listing = Listing(self.tree.scan(self._verdict()))

@@ -243,6 +243,6 @@ class Solver:
         self._tools.on_event(StepStarted(index + 1, self._steps[index].title))
 
     def _end(self, index: int, started: float, *, cached: bool, error: str = "") -> None:
-        self.cached += cached
+        self.cached += cached and not isinstance(self._steps[index].op, Base)
         seconds = time.monotonic() - started
         self._tools.on_event(StepEnded(index + 1, cached, seconds, error))

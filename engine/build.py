@@ -211,7 +211,7 @@ def _export(
     request: BuildRequest,
     plan: Plan,
     output: Output,
-    results: tuple[Stack | None, ...] | list[Stack | None],
+    results: Sequence[Stack | None],
     on_event: OnEvent,
 ) -> BuiltImage:
     number, started = len(plan.steps) + 1, time.monotonic()

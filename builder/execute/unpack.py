@@ -15,7 +15,6 @@ from typing import BinaryIO, Final
 from layers.apply import apply
 from layers.compress import decompressor, sniff
 from layers.session import Session
-from layers.tarread import tar_entries
 from layers.tree import Tree
 from ocispec import mediatypes
 from ocispec.content import Readable
@@ -32,14 +31,21 @@ _HEAD: Final = 512  # bytes; enough for every magic number, a tar header among t
 def is_archive(path: str) -> bool:
     """True if the file at host *path* is a tar, plain or compressed, whatever its name."""
     with open(path, "rb") as file:  # noqa: PTH123 - a /proc/self/fd path is no use as a Path
+        stream = _open(file)
+        if stream is None:
+            return False
         try:
-            stream = _open(file)
-            if stream is None:
-                return False
-            return next(tar_entries(stream), None) is not None
-        except (Invalid, Corrupt, EOFError, OSError, ValueError):
+            return sniff(_first(stream)) == "tar"
+        except (Corrupt, EOFError, OSError, ValueError):
             # Not what its first bytes look like: an ordinary file, and copied as one.
             return False
+
+
+def _first(stream: Readable) -> bytes:
+    head = b""
+    while len(head) < _HEAD and (more := stream.read(_HEAD - len(head))):
+        head += more
+    return head
 
 
 @contextmanager
