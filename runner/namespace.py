@@ -64,9 +64,11 @@ class NamespaceRunner:
             try:
                 self._zygote.send(descriptors)
             except Unavailable:
+                # Something ended it since the last time; a new one may do.
                 self._zygote.close()
                 self._zygote = None
-                raise
+                self._zygote = Zygote()
+                self._zygote.send(descriptors)
 
 
 class NamespaceProcess:

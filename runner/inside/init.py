@@ -73,7 +73,9 @@ def _run(request: Request, sources: Sources, given: Inherited, *, devices: bool)
         stdio = (slave, slave, slave)
     given.client.close()
     rootfs.pivot(mounted.root)
-    return _supervise(*_start(request, stdio))
+    pid = _start(request, stdio)
+    given.status = _close_all_but(given.status)
+    return _supervise(pid)
 
 
 def _tie_to(alive: int) -> None:
@@ -88,7 +90,7 @@ def _tie_to(alive: int) -> None:
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
 
 
-def _start(request: Request, stdio: tuple[int, int, int]) -> tuple[int, set[signal.Signals]]:
+def _start(request: Request, stdio: tuple[int, int, int]) -> int:
     """The command's process id, once it has been executed."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
@@ -109,11 +111,21 @@ def _start(request: Request, stdio: tuple[int, int, int]) -> tuple[int, set[sign
     if said:
         status, _, what = said.decode(errors="surrogateescape").partition(" ")
         raise command.Stopped(int(status), what)
-    return pid, signal.valid_signals()
+    return pid
 
 
-def _supervise(pid: int, signals: set[signal.Signals]) -> str:
+def _close_all_but(fd: int) -> int:
+    """Keep *fd*, and nothing else that the command might come to through this process."""
+    first = 3
+    if fd != first:
+        os.dup2(fd, first, inheritable=False)
+    linux.close_from(first + 1)
+    return first
+
+
+def _supervise(pid: int) -> str:
     """Reap whatever ends, until it is the command; pass every other signal on to its group."""
+    signals = signal.valid_signals()
     while True:
         number = signal.sigwait(signals)
         if number != signal.SIGCHLD:

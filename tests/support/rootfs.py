@@ -57,6 +57,13 @@ class TinyRoot:
     def upper(self) -> Path:
         return self.directory / "upper"
 
+    def fresh(self) -> TinyRoot:
+        """The same layers without what an earlier command left: an upper directory is used once."""
+        for name in ("upper", "work"):
+            shutil.rmtree(self.directory / name)
+            (self.directory / name).mkdir()
+        return self
+
     def mount(self) -> Mount:
         layers = [f"lowerdir+={path}" for path in self.lowers]
         ends = (f"upperdir={self.upper}", f"workdir={self.directory / 'work'}")
