@@ -121,6 +121,8 @@ def edit(path: Path, how: str) -> None:
             os.setxattr(path, "security.capability", value)
         case "user attribute":
             os.setxattr(path, "user.note", b"1")
+        case _:
+            raise AssertionError(how)
 
 
 @pytest.mark.parametrize(
