@@ -9,6 +9,7 @@ merged tree: first in this layer, then in what is below. Nothing outside the dir
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from layers.entry import META, OPAQUE, SECOND, WHITEOUT, Entry, only_exported
-from layers.identity import ContentHash, Identity
+from layers.identity import ContentHash, Identity, neutral
 from layers.inroot import DIRECTORY, remove_tree, resolve
 from layers.merged import Merged
 from layers.ondisk import (
@@ -45,8 +46,7 @@ class Applied:
     """What a layer was, once it is on disk."""
 
     entries: int
-    implicit: tuple[str, ...]  # directories made for want of an entry; with these, or with hard
-    # links to files below, the layer directory depends on what it was applied over
+    implicit: tuple[str, ...]  # directories made for want of an entry, the first thousand
     skipped: tuple[str, ...]  # what was left out, and why; the first thousand
     diff_id: DiffID  # of every byte of the tar, to its end
     identity: Digest  # as LayerWriter has it
@@ -315,6 +315,10 @@ def _digest(entry: Entry, data: Readable) -> str:
 
 def _write(fd: int, entry: Entry, data: Readable) -> str:
     """Write *data* to *fd*, holes as holes; the digest of the content."""
+    if entry.size <= _CHUNK and not isinstance(data, SparseData):
+        content = data.read(entry.size)
+        _write_all(fd, content)
+        return hashlib.sha256(neutral(entry.path, content)).hexdigest()
     hashing = ContentHash(entry.path)
     while True:
         if isinstance(data, SparseData) and (hole := data.hole()):
@@ -325,12 +329,16 @@ def _write(fd: int, entry: Entry, data: Readable) -> str:
         if not chunk:
             break
         hashing.update(chunk)
-        done = os.write(fd, chunk)
-        while done < len(chunk):
-            done += os.write(fd, memoryview(chunk)[done:])
+        _write_all(fd, chunk)
     if isinstance(data, SparseData):
         os.ftruncate(fd, entry.size)
     return hashing.hexdigest()
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    done = os.write(fd, data)
+    while done < len(data):
+        done += os.write(fd, memoryview(data)[done:])
 
 
 def _chunks(size: int) -> Iterator[int]:

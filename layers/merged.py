@@ -28,6 +28,7 @@ from ocispec.errors import Invalid
 
 _LOWER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK: Final = 1 << 20
+_MAX_NOTES: Final = 1000
 
 
 class Merged:
@@ -38,7 +39,7 @@ class Merged:
         self._opaque = f"{prefix}.overlay.opaque"
         self.fd = root_fd
         self.lower = lower_fd  # None: nothing of the lower tree is visible here
-        self.implicit: list[str] = []  # directories made for want of an entry
+        self.implicit: list[str] = []  # directories made for want of an entry, the first thousand
         self._names: list[str] = []  # from the root to here
 
     def home(self) -> None:
@@ -80,7 +81,7 @@ class Merged:
                 write_metadata(fd, Entry(name, "dir", 0o755))
             finally:
                 os.close(fd)
-        self.implicit.append("/".join((*self._names, name)))
+        self._note(name)
 
     def new_directory(self, name: str) -> int:
         """
@@ -165,8 +166,12 @@ class Merged:
             os.mkdir(name, 0o700, dir_fd=self.fd)
             fd = os.open(name, DIRECTORY, dir_fd=self.fd)
             write_metadata(fd, entry)
-        self.implicit.append("/".join((*self._names, name)))
+        self._note(name)
         return fd
+
+    def _note(self, name: str) -> None:
+        if len(self.implicit) < _MAX_NOTES:
+            self.implicit.append("/".join((*self._names, name)))
 
     def _move(self, own: int, lower: int | None) -> None:
         if self.fd != self._root[0]:

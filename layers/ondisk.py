@@ -77,8 +77,9 @@ def write_metadata(fd: int, entry: Entry) -> None:
     """
     os.fchown(fd, entry.uid, entry.gid)
     os.fchmod(fd, entry.mode)
-    for name, value in entry.xattrs.items():
-        _set_xattr(fd, name, value, entry.path)
+    if entry.xattrs:
+        for name, value in entry.xattrs.items():
+            _set_xattr(fd, name, value, entry.path)
     os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
 

@@ -38,6 +38,7 @@ from ocispec.content import Readable
 from ocispec.errors import Invalid, Unsupported
 
 _CHUNK: Final = 1 << 20
+_MAX_OWNERS: Final = 4096
 _ZEROS: Final = bytes(BLOCK)
 _MAX_COMPONENT: Final = 255  # NAME_MAX
 _KINDS: Final[dict[bytes, Kind]] = {
@@ -179,6 +180,7 @@ class _Reader:
         self._limits = limits
         self._global: dict[bytes, bytes] = {}
         self._sparse_left = limits.sparse
+        self._owners: dict[bytes, tuple[int, int, int]] = {}  # fields -> mode, uid, gid
 
     def entries(self) -> Iterator[tuple[Entry, Readable]]:
         count = 0
@@ -262,27 +264,42 @@ class _Reader:
         path = self._path(name)
         if not path and kind != "dir":
             raise Invalid(f"tar: the root of the archive is a {kind}")
+        mode, uid, gid = self._owner(header, pax)
         major, minor = device_of(header) if kind in ("char", "block") else (0, 0)
         entry = Entry(
             path,
             kind,
-            number(header[100:108]) & 0o7777,
-            id_of(pax.get(b"uid"), header[108:116]),
-            id_of(pax.get(b"gid"), header[116:124]),
+            mode,
+            uid,
+            gid,
             size,
             mtime_of(pax.get(b"mtime"), header[136:148]),
-            self._target(kind, link, path),
+            self._target(kind, link, path) if kind in ("symlink", "link") else "",
             major,
             minor,
             xattrs_of(pax) if pax else {},
         )
         return entry, data, stored
 
+    def _owner(self, header: bytes, pax: dict[bytes, bytes]) -> tuple[int, int, int]:
+        """(mode, uid, gid); few combinations occur in one tar."""
+        fields = header[100:124]
+        known = None if pax else self._owners.get(fields)
+        if known is None:
+            uid = id_of(pax.get(b"uid"), fields[8:16])
+            gid = id_of(pax.get(b"gid"), fields[16:])
+            known = (number(fields[:8]) & 0o7777, uid, gid)
+            if not pax and len(self._owners) < _MAX_OWNERS:
+                self._owners[fields] = known
+        return known
+
     def _names(self, header: bytes, pending: _Pending) -> tuple[bytes, bytes]:
         name = header[:100].partition(b"\0")[0]
-        link = header[157:257].partition(b"\0")[0]
-        if header[257:263] == b"ustar\0" and (prefix := header[345:500].partition(b"\0")[0]):
-            name = prefix + b"/" + name
+        link = header[157:257].partition(b"\0")[0] if header[157] else b""
+        if header[345] and header[257:263] == b"ustar\0":
+            name = header[345:500].partition(b"\0")[0] + b"/" + name
+        if pending.is_empty() and not self._global:
+            return name, link
         for key, long in ((b"path", pending.name), (b"linkpath", pending.link)):
             if long is not None and pending.pax.get(key, long) != long:
                 # Go's archive/tar takes the one, GNU tar the other.
@@ -298,6 +315,10 @@ class _Reader:
             raise Invalid(f"tar: a NUL in the path {name[:100]!r}")
         if not name:
             raise Invalid("tar: a member without a name")
+        if len(name) <= _MAX_COMPONENT and not (
+            name[0] in b"./" or b"//" in name or b"/." in name or not name.isascii()
+        ):
+            return name.decode().rstrip("/")  # most paths: nothing in it to look at
         parts = [part for part in name.split(b"/") if part not in (b"", b".")]
         if b".." in parts:
             raise Invalid(f'tar: ".." in the path {os.fsdecode(name)[:200]!r}')

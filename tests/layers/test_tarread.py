@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -374,3 +375,30 @@ def test_what_pythons_tarfile_writes_is_read(format_: int) -> None:
 
     assert Entry(info.name, "file", 0o4755, 1000, 0, 3, info.mtime * SECOND) == entry
     assert data == b"abc"
+
+
+def test_the_number_of_members_costs_no_memory() -> None:
+    class Many:
+        """A tar of 30,000 members that is never in memory as a whole."""
+
+        def __init__(self) -> None:
+            self.left = 60
+            self._block = b"".join(member(f"d/{n}", data=b"x", uid=n) for n in range(500))
+
+        def read(self, size: int = -1, /) -> bytes:
+            self.left -= 1
+            return self._block[:size] if self.left >= 0 else b""
+
+        def close(self) -> None:
+            pass
+
+    many = Many()
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in tar_entries(many))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert count == 30_000
+    assert peak < 6 << 20
