@@ -17,7 +17,7 @@ test-all: test
 check: dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	MYPYPATH=tests $(BIN)/mypy --exclude "^build/"
 	$(BIN)/pytest -q tests/test_floors.py
 
 fmt: dev

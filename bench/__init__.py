@@ -1,0 +1,1 @@
+"""pybuild beside buildah: the same work, in turns."""
