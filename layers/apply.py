@@ -116,6 +116,8 @@ class _Unpack:
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise Invalid(f"tar: {entry.path!r}: too many symlinks on the way") from error
+            if error.errno is None:  # not a failed system call: the source's own
+                raise
             raise OSError(error.errno, error.strerror, entry.path) from error
         self.identity.add(entry, content)
 

@@ -18,7 +18,7 @@ from typing import Final
 from layers.entry import SECOND, WHITEOUT, Entry, is_exported
 from layers.inroot import Descent
 from layers.layerwrite import LayerWriter
-from layers.ondisk import entry_of, exported_xattrs, is_whiteout, status_of
+from layers.ondisk import entry_of, exported_xattrs, is_whiteout, status_of, xattr_names
 from ocispec.content import Readable
 from ocispec.errors import Invalid, Unsupported
 
@@ -164,7 +164,9 @@ class _Diff:
                 self._whiteout(path, lower)
             elif not self._is_known(path, status):
                 entry = entry_of(path, status, xattrs=exported)
-                self._write(entry, os.read(fd, _CHUNK) if entry.size <= _CHUNK else _File(fd))
+                # One byte more shows whether the file has grown.
+                small = entry.size < _CHUNK
+                self._write(entry, os.read(fd, entry.size + 1) if small else _File(fd))
         finally:
             os.close(fd)
 
@@ -205,7 +207,7 @@ class _Diff:
         """(what belongs to the layer, overlayfs's own "opaque" and "whiteout")."""
         exported: dict[str, bytes] = {}
         overlay: dict[str, bytes] = {}
-        for name in os.listxattr(fd):
+        for name in xattr_names(fd):
             if is_exported(name):
                 exported[name] = os.getxattr(fd, name)
             elif name.startswith(self._overlay):

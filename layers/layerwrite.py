@@ -101,6 +101,8 @@ class LayerWriter:
         self._entries += 1
         self._newest = max(self._newest, entry.mtime_ns // SECOND)
         if not entry.size:
+            if data and (isinstance(data, bytes) or data.read(1)):
+                raise _changed(entry)
             self._records += record(entry, "")
         elif isinstance(data, bytes):
             self._add_bytes(entry, data, content)

@@ -64,9 +64,19 @@ def by_fd(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
 
 
+def xattr_names(file: int | str) -> list[str]:
+    """The names of the extended attributes of *file*; none where there can be none."""
+    try:
+        return os.listxattr(file)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return []
+        raise
+
+
 def exported_xattrs(file: int | str) -> dict[str, bytes]:
     """The extended attributes of *file* that belong to a layer."""
-    return {name: os.getxattr(file, name) for name in os.listxattr(file) if is_exported(name)}
+    return {name: os.getxattr(file, name) for name in xattr_names(file) if is_exported(name)}
 
 
 def write_metadata(fd: int, entry: Entry) -> None:

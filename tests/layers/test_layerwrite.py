@@ -217,8 +217,10 @@ def test_a_name_that_only_looks_like_a_deletion_is_not(session: Session, path: s
         assert out.finish().entries == 1
 
 
-@pytest.mark.parametrize("size", [5, 3_000_000, 9_000_000])
-@pytest.mark.parametrize("off", [-1, 1])
+@pytest.mark.parametrize(
+    ("size", "off"),
+    [(0, 1), (5, -1), (5, 1), (3_000_000, -1), (3_000_000, 1), (9_000_000, -1), (9_000_000, 1)],
+)
 def test_a_file_that_changed_its_size_is_noticed(session: Session, size: int, off: int) -> None:
     data = bytes(size + off)
     for given in (data, io.BytesIO(data)):
@@ -275,4 +277,4 @@ def test_known_entries_give_a_known_diff_id(session: Session) -> None:
         out.whiteout("gone")
         layer = out.finish().layer
 
-    assert ("sha256:2113a94d", "sha256:189f7639") == (layer.diff_id[:15], layer.identity[:15])
+    assert (layer.diff_id[:15], layer.identity[:15]) == ("sha256:2113a94d", "sha256:189f7639")
