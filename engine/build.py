@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from builder.ignore import Ignore
-from layers.session import Session
-
 from builder.context import LocalContext
 from builder.dockerfile.parse import parse
 from builder.dockerfile.source import SourceFile, Span
 from builder.epoch import capped
 from builder.events import Notice, OnEvent, StepEnded, StepStarted, Warned
+from builder.ignore import Ignore
 from builder.image import BuiltImage, document, store_image
 from builder.lower.lower import Lowering
 from builder.lower.state import BaseImage, Settings
@@ -25,6 +23,7 @@ from builder.solve import Solver
 from builder.stack import Stack
 from builder.tools import Running, StepSettings, Tools
 from engine.engine import Engine
+from layers.session import Session
 from ocispec.content import read_small
 from ocispec.digest import Digest
 from ocispec.errors import Failed, Invalid, NotFound, PybuildError
@@ -157,7 +156,7 @@ def _resolve(
     from engine.transfer import ensure_image
 
     ref = Reference.parse(name).with_default_tag()
-    root = ensure_image(engine, ref, pull=request.pull, platform=platform, on_event=on_event)
+    root = ensure_image(engine, ref, pull_always=request.pull, platform=platform, on_event=on_event)
     manifest = Manifest.decode(read_small(engine.store, root, MAX_DOCUMENT), root.media_type)
     config = ImageConfig.decode(read_small(engine.store, manifest.config, MAX_DOCUMENT))
     if len(config.diff_ids) != len(manifest.layers):
@@ -180,9 +179,7 @@ def _resolve(
     return BaseImage(shown, config, layers)
 
 
-def _tools(
-    engine: Engine, session: Session, request: BuildRequest, on_event: OnEvent
-) -> Tools:
+def _tools(engine: Engine, session: Session, request: BuildRequest, on_event: OnEvent) -> Tools:
     index = engine.store.root / "statindex" / Digest.of(str(request.context).encode()).hex[:32]
     return Tools(
         store=engine.store,

@@ -12,8 +12,9 @@ from layers.store import Store
 
 if TYPE_CHECKING:
     # For annotations only: a cached build starts no runner and asks no registry.
-    from layers.snapshots import Snapshots
     from registry_client.client import Client
+
+    from layers.snapshots import Snapshots
     from runner.spec import Runner
 
 
@@ -53,6 +54,15 @@ class Engine:
 
                 self._runner = NamespaceRunner()
             return self._runner
+
+    def client(self) -> Client:
+        """The registry client, with the credentials of docker's config file."""
+        with self._lock:
+            if self._client is None:
+                from registry_client.client import Client
+
+                self._client = Client.configured(self._docker_config)
+            return self._client
 
     def close(self) -> None:
         """End what was started. Sandboxes that still run go on."""

@@ -1,0 +1,111 @@
+"""Images to and from registries: pull, push, and the base images that a build needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from ocispec.copy import copy
+
+from builder.events import Notice, OnEvent, StepEnded, StepStarted
+from engine.engine import Engine
+from engine.images import select_platform
+from layers.session import Session
+from layers.store import Store
+from ocispec import mediatypes
+from ocispec.content import Readable
+from ocispec.errors import Denied, NotFound, PybuildError
+from ocispec.model import Descriptor
+from ocispec.platform import Platform
+from ocispec.reference import Reference
+
+OnBlob = Callable[[Descriptor, str], None]  # what happened to a blob: copied, exists, mounted
+
+
+class SessionSink:
+    """The store as a Sink whose blobs stay pinned until the session ends: a pull, whole or not."""
+
+    def __init__(self, store: Store, session: Session) -> None:
+        self._store = store
+        self._session = session
+
+    def has(self, blob: Descriptor) -> bool:
+        return self._session.pin(blob.digest)
+
+    def put(self, blob: Descriptor, data: Readable) -> None:
+        self._session.put(blob, data)
+
+    def tag(self, ref: Reference, root: Descriptor) -> None:
+        self._session.tag(ref, root)
+
+
+def pull(
+    engine: Engine,
+    ref: Reference,
+    *,
+    platform: Platform,
+    on_blob: OnBlob | None = None,
+) -> Descriptor:
+    """
+    Copy the image *ref* for *platform* into the store and name it; its manifest.
+
+    Of an index only the manifest for the platform is taken.
+    """
+    repository = engine.client().repository(ref)
+    root = repository.resolve(ref)
+    with engine.store.session() as session:
+        sink = SessionSink(engine.store, session)
+        if root.media_type in mediatypes.INDEXES:
+            data = repository.open(root)
+            try:
+                sink.put(root, data)
+            finally:
+                data.close()
+            root = replace(select_platform(engine.store, root, platform), platform=None)
+        copy(root, repository, sink, jobs=max(engine.jobs, 4), on_blob=on_blob)
+        if ref.tag is not None:
+            session.tag(ref, root)
+        else:
+            session.keep(root)
+    return root
+
+
+def push(engine: Engine, ref: Reference, *, on_blob: OnBlob | None = None) -> Descriptor:
+    """Copy the image *ref* from the store to its registry, under the same name; its manifest."""
+    root = engine.store.resolve(ref)
+    repository = engine.client().repository(ref)
+    copy(root, engine.store, repository, jobs=max(engine.jobs, 4), on_blob=on_blob)
+    repository.tag(ref, root)
+    return root
+
+
+def ensure_image(
+    engine: Engine, ref: Reference, *, pull_always: bool, platform: Platform, on_event: OnEvent
+) -> Descriptor:
+    """
+    The manifest of *ref* for *platform*: the store's, or pulled if it is missing or *pull_always*.
+    """
+    if not pull_always:
+        try:
+            return select_platform(engine.store, engine.store.resolve(ref), platform)
+        except NotFound:
+            pass
+    started = time.monotonic()
+    on_event(StepStarted(0, f"[internal] load metadata for {ref}"))
+
+    def report(blob: Descriptor, what: str) -> None:
+        on_event(Notice(0, f"{blob.digest} {blob.size} {what}"))
+
+    try:
+        root = pull(engine, ref, platform=platform, on_blob=report)
+    except PybuildError as error:
+        on_event(StepEnded(0, False, time.monotonic() - started, error.message))
+        if isinstance(error, NotFound | Denied):
+            raise NotFound(
+                f"{ref.familiar}: {error.message}",
+                hint=error.hint or "is the name right, and are you logged in?",
+            ) from error
+        raise
+    on_event(StepEnded(0, False, time.monotonic() - started))
+    return root
