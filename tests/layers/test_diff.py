@@ -189,22 +189,43 @@ def test_without_a_lower_tree_everything_is_new(layers: Layers, tmp_path: Path) 
     assert written.entries == 2
 
 
-def test_a_tree_of_5000_levels_is_written(layers: Layers) -> None:
-    layers.base_layer("true")
-    deep = r"""
-import os
-for _ in range(5000):
-    os.mkdir("d")
-    os.chdir("d")
-open("f", "w").close()
-"""
-    upper = layers.change_only(f"python3 -c '{deep}'")
-    fd = os.open(upper.parent, os.O_RDONLY)
-    written, _ = layers.diff(upper)
-    remove_tree(upper.name, fd)
+def dig(depth: int) -> str:
+    """A script that makes a file below *depth* directories, deeper than a path can be long."""
+    steps = f"[(os.mkdir('d'), os.chdir('d')) for _ in range({depth})]"
+    return f"""python3 -c "import os; {steps}; open('f', 'w').close()"\n"""
+
+
+def removed(place: Path) -> None:
+    """pytest's own removal recurses."""
+    fd = os.open(place.parent, os.O_RDONLY)
+    remove_tree(place.name, fd)
     os.close(fd)
 
+
+def test_a_tree_of_5000_levels_is_written(layers: Layers) -> None:
+    layers.base_layer("true")
+    upper = layers.change_only(dig(5000))
+    written, _ = layers.diff(upper)
+    removed(upper)
+
     assert written.entries == 5001
+
+
+def test_a_change_below_1500_levels_lists_every_one_of_them(layers: Layers, tmp_path: Path) -> None:
+    lower, upper = tmp_path / "deep", tmp_path / "change"
+    for place in (lower, upper):
+        place.mkdir()
+        shell(dig(1500), place)
+    (upper / "d/g").touch()
+    layers.stack = [lower]
+    _, tar = layers.diff(upper)
+    paths = [entry.path for entry, _ in tar_entries(io.BytesIO(tar))]
+    for place in (lower, upper):
+        removed(place)
+
+    assert len(paths) == 1502
+    assert paths[:3] == ["d", "d/d", "d/d/d"]
+    assert paths[-2:] == ["d/" * 1500 + "f", "d/g"]
 
 
 def random_changes(place: Path, chance: random.Random) -> None:

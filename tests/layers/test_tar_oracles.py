@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import shutil
 import stat
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,50 @@ def test_we_read_gnu_tars_sparse_files(tmp_path: Path, options: list[str]) -> No
 
     assert len(tar) < 1 << 20
     assert listing(source) == our_extract(tar, tmp_path / "ours")
+
+
+def random_tar(seed: int, format_: int) -> bytes:
+    """What Python's tarfile writes of members with any names, owners and times."""
+    chance = random.Random(seed)
+    out = io.BytesIO()
+    letters = "ab.-_ " + ("é\n" if format_ != tarfile.USTAR_FORMAT else "")
+    longest = 40 if format_ == tarfile.USTAR_FORMAT else 200
+    with tarfile.open(fileobj=out, mode="w", format=format_) as archive:
+        for number in range(40):
+            name = "".join(chance.choices(letters, k=chance.randint(1, longest)))
+            info = tarfile.TarInfo(f"d{chance.randrange(4)}/{name}{number}")
+            info.mode = chance.randrange(0o10000)
+            info.uid, info.gid = chance.randrange(1 << 20), chance.randrange(1 << 20)
+            info.mtime = chance.randrange(1 << 32)
+            data = b""
+            info.type = chance.choice([b"0", b"0", b"2", b"5", b"6", b"3", b"\0"])
+            if info.isreg():
+                data = chance.randbytes(chance.choice([0, 1, 511, 512, 513, 3000]))
+            elif info.issym():
+                info.linkname = "/".join(chance.choices(["a", "..", "é"], k=chance.randint(1, 60)))
+            elif info.isdev():
+                info.devmajor, info.devminor = 1, chance.randrange(1, 9)
+            if format_ == tarfile.USTAR_FORMAT:
+                info.linkname = info.linkname[:50]
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+@needs("tar")
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "format_", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=str
+)
+def test_we_read_random_tars_as_gnu_tar_does(tmp_path: Path, seed: int, format_: int) -> None:
+    tar = random_tar(seed, format_)
+    ours = our_extract(tar, tmp_path / "ours")
+    theirs = gnu_extract(tar, tmp_path / "theirs")
+
+    # Only we give a time to the parents that have no entry.
+    assert {path: facts for path, facts in ours.items() if "/" in path} == {
+        path: facts for path, facts in theirs.items() if "/" in path
+    }
 
 
 def image(layers: list[Layer], store: Store, place: Path) -> str:
