@@ -79,7 +79,7 @@ class Shared:
 
     def group(self, limits: LimitsRequest) -> Group:
         """A group with *limits*, to be removed by the caller; without any, it is none."""
-        settings = _settings(limits)
+        settings = settings_for(limits)
         if not settings:
             return Group([], filters_devices=self.filters_devices)
         one, two = self._hierarchies.controllers, self._hierarchies.unified
@@ -89,7 +89,7 @@ class Shared:
                 for name, files in settings.items():
                     group.add(Directory(one[name])).apply(files[0])
             elif two is not None:
-                parent = _parent(two, self._hierarchies.top, settings.keys())
+                parent = parent_for(two, self._hierarchies.top, settings.keys())
                 directory = group.add(Directory(parent))
                 if self._program is not None:
                     devices.attach(self._program, directory.fd)
@@ -224,14 +224,19 @@ class Directory:
         return 0
 
     def wait_until_empty(self) -> None:
-        """For a moment, at most: what has ended may not be gone yet. Version 2 only."""
-        with contextlib.suppress(FileNotFoundError):
-            events = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
-            poll = select.poll()
-            poll.register(events, select.POLLPRI)  # cgroups(7): when the file has changed
-            while b"populated 1" in os.pread(events, 4096, 0) and poll.poll(_MOMENT):
-                pass
-            os.close(events)
+        """For a moment, at most: monitors that have told the end may still be ending themselves."""
+        file = os.open("cgroup.procs", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
+        processes = os.read(file, 4096).split()
+        os.close(file)
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(int(process))
+                poll = select.poll()
+                poll.register(pidfd, select.POLLIN)
+                ended = poll.poll(_MOMENT)
+                os.close(pidfd)
+                if not ended:  # a sandbox that goes on; the next sweep gets the group
+                    return
 
     def remove(self) -> None:
         os.close(self.procs)
@@ -239,7 +244,7 @@ class Directory:
         os.close(self.fd)
 
 
-def _settings(limits: LimitsRequest) -> dict[str, tuple[Files, Files]]:
+def settings_for(limits: LimitsRequest) -> dict[str, tuple[Files, Files]]:
     """Files and values by controller, for version 1 and for version 2, in the order to write."""
     memory, swap, pids, cpus = limits["memory"], limits["swap"], limits["pids"], limits["cpus"]
     settings: dict[str, tuple[Files, Files]] = {}
@@ -265,7 +270,7 @@ def _settings(limits: LimitsRequest) -> dict[str, tuple[Files, Files]]:
     return settings
 
 
-def _parent(own: str, top: str, controllers: Collection[str]) -> str:
+def parent_for(own: str, top: str, controllers: Collection[str]) -> str:
     """The nearest group from *own* upwards whose children may have *controllers*."""
     path = own
     while True:
