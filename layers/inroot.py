@@ -111,10 +111,7 @@ def resolve(place: Place, path: str, *, make: Make, follow_last: bool) -> tuple[
                 moved = True
             continue
         if moved:
-            # Not by opening "..": a directory that is moved meanwhile would lead outside.
-            place.home()
-            for parent in names:
-                place.enter(parent)
+            _stand(place, names)
             steps += len(names)
             moved = False
         if not todo and not follow_last:
@@ -137,10 +134,15 @@ def resolve(place: Place, path: str, *, make: Make, follow_last: bool) -> tuple[
             moved = True
         todo += _components(target)[::-1]
     if moved:
-        place.home()
-        for parent in names:
-            place.enter(parent)
+        _stand(place, names)
     return ".", names
+
+
+def _stand(place: Place, names: list[str]) -> None:
+    # From the root, not by opening "..": a directory that is moved meanwhile would lead outside.
+    place.home()
+    for name in names:
+        place.enter(name)
 
 
 def _enter(place: Place, name: str, path: str) -> str | None:

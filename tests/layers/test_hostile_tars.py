@@ -7,13 +7,13 @@ containerd's and Docker's tests. Bait lies outside the root and in the current d
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.bait import OUT, Arena
 from support.tars import (
     BLOCK,
     CHAR,
@@ -28,51 +28,13 @@ from support.tars import (
     padded,
     pax,
 )
-from support.trees import ROOT_ONLY, listing, tree, words
+from support.trees import ROOT_ONLY, words
 
-from layers.apply import Applied, apply
 from ocispec.errors import Invalid, Unsupported
 
 pytestmark = ROOT_ONLY
 
-OUT = f"/tmp/pybuild-bait-{os.getpid()}"  # short: a tar header has 100 bytes for a link
 UP = "../" * 12
-
-
-class Arena:
-    """A root to unpack into, a tree below it, and bait around it."""
-
-    def __init__(self, base: Path) -> None:
-        self.base = base
-        self.root = base / "root"
-        self.root.mkdir()
-        self.lower = base / "lower"
-        self.lower.mkdir()
-        bait: dict[str, str | bytes | None] = {
-            "victim": "safe",
-            "dir/": None,
-            "dir/file": "safe",
-            "x": "safe",
-            "f": "safe",
-            "link": "-> victim",
-            "etc/passwd": "safe",
-        }
-        self.bait = tuple(
-            tree(place, bait) for place in (base / "outside", base / "cwd", Path(OUT))
-        )
-        self._before = self._bait_now()
-
-    def unpack(self, tar: bytes) -> Applied:
-        root, lower = (os.open(path, os.O_RDONLY) for path in (self.root, self.lower))
-        try:
-            return apply(io.BytesIO(tar), root, lower_fd=lower)
-        finally:
-            os.close(root)
-            os.close(lower)
-            assert self._before == self._bait_now()
-
-    def _bait_now(self) -> list[dict[str, tuple[object, ...]]]:
-        return [listing(place) for place in self.bait]
 
 
 @pytest.fixture
