@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from typing import Final
 
@@ -39,6 +38,8 @@ def resolv_conf(host_text: bytes, *, shares_network: bool) -> bytes:
     lines = host_text.splitlines(keepends=True)
     kept = [line for line in lines if not _is_loopback_server(line)]
     if not any(_server(line) for line in kept):
+        if kept and not kept[-1].endswith(b"\n"):
+            kept.append(b"\n")
         kept += _PUBLIC
     return b"".join(kept)
 
@@ -50,6 +51,8 @@ def is_stub_only(host_text: bytes) -> bool:
 
 
 def _is_loopback_server(line: bytes) -> bool:
+    import ipaddress  # 4 ms that a cached build does without
+
     text = _server(line)
     try:
         return bool(text) and ipaddress.ip_address(text.partition("%")[0]).is_loopback
