@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -95,25 +96,38 @@ class Images:
         self._change(lambda entries: [e for e in entries if e.annotations.get(REF_NAME) != name])
         return root
 
-    def forget(self, digests: frozenset[Digest]) -> None:
-        """Drop every entry, named or not, of the images *digests*."""
-        self._change(lambda entries: [e for e in entries if e.digest not in digests])
+    def forget(self, digests: frozenset[Digest], *, holding_locks: bool = False) -> None:
+        """Drop every entry, named or not, of the images *digests*; gc holds both locks already."""
+
+        def change(entries: Entries) -> Entries:
+            return [entry for entry in entries if entry.digest not in digests]
+
+        if holding_locks:
+            self._write(change(self.entries()), nullcontext())
+        else:
+            self._change(change)
 
     def _change(self, change: Callable[[Entries], Entries]) -> None:
+        # Always this lock before gc's: gc takes both in the same order.
         with locked(self._root / "images.lock", exclusive=True):
             before = self.entries()
             after = tuple(change(before))
-            if after == before:
-                return
-            temporary = self._root / f"index.json.{os.getpid()}-{os.urandom(4).hex()}"
-            try:
-                write_file(temporary, Index(after).encode())
-                # gc marks under the exclusive lock: it sees the names before or after, never half.
-                with locked(self._root / "gc.lock", exclusive=False):
-                    temporary.rename(self._path)
-            finally:
-                temporary.unlink(missing_ok=True)
-            sync_directory(self._root)
+            if after != before:
+                self._write(after, self._shared_gc_lock())
+
+    def _write(self, entries: Entries, publishing: AbstractContextManager[None]) -> None:
+        temporary = self._root / f"index.json.{os.getpid()}-{os.urandom(4).hex()}"
+        try:
+            write_file(temporary, Index(tuple(entries)).encode())
+            # gc marks under the exclusive lock: it sees the names before or after, never half.
+            with publishing:
+                temporary.rename(self._path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_directory(self._root)
+
+    def _shared_gc_lock(self) -> AbstractContextManager[None]:
+        return locked(self._root / "gc.lock", exclusive=False)
 
 
 def _without_doubles(entries: Entries) -> Entries:

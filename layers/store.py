@@ -31,6 +31,7 @@ FOLDERS: Final = (
     *("blobs/sha256", "snapshots", "keys", "epochs", "statindex"),
     *("leases", "tmp", "trash", "locks", "empty"),
 )
+_PLACED: Final = ("oci-layout.", "index.json.")  # half-made, by whoever opens it at once
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -124,7 +125,7 @@ def _create(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise Invalid(f"{root} is not a directory", hint="name another with --root")
     root.mkdir(mode=0o711, parents=True, exist_ok=True)
-    strangers = [name for name in os.listdir(root) if name not in _known()]
+    strangers = [n for n in os.listdir(root) if n not in _known() and not n.startswith(_PLACED)]
     if strangers:
         raise Invalid(
             f"{root} is not a store: it has {strangers[0]!r}", hint="name an empty one with --root"
@@ -144,6 +145,6 @@ def _known() -> set[str]:
 
 def _place(root: Path, name: str, data: bytes) -> None:
     """Write a file that two processes may be writing at once: the last one wins, whole."""
-    temporary = root / "tmp" / f"{name}.{os.getpid()}-{os.urandom(4).hex()}"
+    temporary = root / f"{name}.{os.getpid()}-{os.urandom(4).hex()}"
     write_file(temporary, data)
     temporary.rename(root / name)
