@@ -17,7 +17,7 @@ test-all: test
 check: dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	MYPYPATH=tests $(BIN)/mypy --exclude "^build/"
+	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_floors.py
 
 fmt: dev
@@ -36,5 +36,5 @@ packages:
 
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]' --config-settings editable_mode=compat
 	@touch $@

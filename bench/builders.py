@@ -53,10 +53,10 @@ class Pybuild:
 
     def build(self, context: Path, *, cache: bool = True) -> Cost:
         fresh = () if cache else ("--no-cache",)
-        return self._run("build", "--progress=plain", *fresh, "-t", NAME, str(context))
+        return self._run("build", *fresh, "-t", NAME, str(context))
 
     def save(self, archive: Path) -> Cost:
-        return self._run("save", "--format", "oci", "-o", str(archive), NAME)
+        return self._run("save", "-o", str(archive), NAME)
 
     def push(self, registry: str, name: str) -> Cost:
         target = f"{registry}/{name}"
@@ -67,8 +67,8 @@ class Pybuild:
         return self.place / "pybuild"
 
     def _run(self, *args: str) -> Cost:
-        command = (self.version()[0], "--root", str(self._store), *args)
-        return cost_of(command, self.place / "pybuild.log")
+        command = (self.version()[0], *args)
+        return cost_of(command, self.place / "pybuild.log", {"PYBUILD_ROOT": str(self._store)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +119,4 @@ class Buildah:
     def _run(self, *args: str) -> Cost:
         store = ("--root", str(self._store / "root"), "--runroot", str(self._store / "run"))
         command = ("buildah", *store, "--storage-driver", "overlay", *args)
-        return cost_of(command, self.place / "buildah.log")
+        return cost_of(command, self.place / "buildah.log", {})

@@ -7,7 +7,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +30,9 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def cost_of(argv: Sequence[str], log: Path) -> Cost:
+def cost_of(argv: Sequence[str], log: Path, settings: Mapping[str, str]) -> Cost:
     """
-    Run *argv* to its end; what it prints goes to *log*.
+    Run *argv* to its end, with *settings* in its environment; what it prints goes to *log*.
 
     Call adopt_orphans() first. Nothing else may have child processes that end meanwhile.
     """
@@ -42,7 +42,9 @@ def cost_of(argv: Sequence[str], log: Path) -> Cost:
         actions = [(os.POSIX_SPAWN_DUP2, null, 0)]
         actions += [(os.POSIX_SPAWN_DUP2, out.fileno(), stream) for stream in (1, 2)]
         # posix_spawn, so that no fork of this process enters the figure.
-        pid = os.posix_spawnp(argv[0], list(argv), environment(), file_actions=actions)
+        pid = os.posix_spawnp(
+            argv[0], list(argv), {**environment(), **settings}, file_actions=actions
+        )
         os.close(null)
     _, status, usage = os.wait4(pid, 0)
     wall = time.perf_counter() - start

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from support.bases import BUSYBOX, DEBIAN, import_base
 from support.cli import Cli
 

@@ -38,7 +38,7 @@ def test_a_module_imports_from_below_only(module: Path) -> None:
 
     above = [name for name in _imported(module) if name != own and not _below(name, own)]
 
-    assert [] == above
+    assert above == []
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -51,7 +51,7 @@ def test_a_third_party_package_is_imported_by_its_door_only(module: Path) -> Non
         if name not in FLOOR_OF and name not in sys.stdlib_module_names and DOORS.get(name) != place
     ]
 
-    assert [] == elsewhere
+    assert elsewhere == []
 
 
 def test_every_package_of_the_distribution_has_a_floor() -> None:

@@ -43,7 +43,7 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         missing = sorted(set(tracked) - set(archive.namelist()))
 
-    assert [] == missing
+    assert missing == []
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from support.cli import Cli
 
 _TOOL = Path(__file__).parents[2] / "tools/base"

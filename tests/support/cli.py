@@ -27,7 +27,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Cli:
-    """``pybuild --root`` *root*; each call is one process."""
+    """``pybuild`` with PYBUILD_ROOT as *root*; each call is one process."""
 
     root: Path
     env: Mapping[str, str] = field(default_factory=dict)
@@ -74,12 +74,12 @@ class Cli:
         return replace(self, root=root)
 
     def argv(self, *args: str | Path) -> Sequence[str]:
-        return (*self.prefix, str(COMMAND), "--root", str(self.root), *map(str, args))
+        return (*self.prefix, str(COMMAND), *map(str, args))
 
     def environment(self) -> dict[str, str]:
         """The machine's own, less what would change what a build gives."""
         kept = {name: value for name, value in os.environ.items() if name not in _CHANGES_BUILDS}
-        return {**kept, **self.env}
+        return {**kept, "PYBUILD_ROOT": str(self.root), **self.env}
 
 
-_CHANGES_BUILDS = frozenset({"SOURCE_DATE_EPOCH", "PYBUILD_ROOT", "DOCKER_CONFIG", "NO_COLOR"})
+_CHANGES_BUILDS = frozenset({"SOURCE_DATE_EPOCH", "DOCKER_CONFIG", "NO_COLOR"})
