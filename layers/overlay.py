@@ -12,45 +12,42 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from layers.apply import apply
-from layers.compress import decompressor
 from layers.diff import diff
-from layers.durable import write_file
+from layers.inroot import DIRECTORY
 from layers.layerwrite import LayerWriter, WrittenLayer
-from layers.linux import (
-    MOUNT_ATTR_NODEV,
-    MOUNT_ATTR_NOSUID,
-    MOUNT_ATTR_RDONLY,
-    FsOption,
-    fsmount_new,
-)
-from layers.locks import locked
+from layers.linux import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
 from layers.ondisk import exported_xattrs
+from layers.overlaymount import mount_overlay
 from layers.session import Session
-from layers.snapshots import Draft, Mount, SnapshotID, chain_of, snapshot_id
+from layers.snapshots import Draft, Mount, SnapshotID, next_snapshot, unpack_once
 from layers.store import Store
-from ocispec.content import VerifiedReader
-from ocispec.digest import next_chain_id
-from ocispec.errors import Corrupt
 from ocispec.model import Layer
 
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# With index, redirect_dir or metacopy an upper directory is no longer a layer by itself (kernel,
-# overlayfs.rst); xino would make inode numbers differ from the lower file system's.
-OPTIONS: Final = ("index=off", "metacopy=off", "redirect_dir=off", "xino=off")
-_STRIPES: Final = 64  # lock files for unpacking; two chains may share one
+# With index, redirect_dir or metacopy an upper directory is no longer a layer by itself
+# (overlayfs.rst); with xino inode numbers differ from the lower file system's.
+_OPTIONS: Final = ("index=off", "metacopy=off", "redirect_dir=off", "xino=off")
+# In a user namespace trusted.* is out of reach. userxattr turns redirect_dir and metacopy off, and
+# fails if they are named (fs/overlayfs/params.c).
+_USER_OPTIONS: Final = ("userxattr", "index=off", "xino=off")
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_VIEW: Final = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 
 
 class Overlay:
-    """Snapshots over the ``snapshots/`` folder of the store at *root*, for the real root user."""
+    """
+    Snapshots in the store at *root*. Threads and processes may share it.
 
-    def __init__(self, root: Path) -> None:
+    With *user* overlay's marks are in ``user.`` xattrs, for a user namespace; a store has either.
+    """
+
+    def __init__(self, root: Path, *, user: bool = False) -> None:
         self._root = root
-        self._snapshots = root / "snapshots"
+        self._prefix = "user" if user else "trusted"
+        self._options = _USER_OPTIONS if user else _OPTIONS
 
     def prepare(self, parent: SnapshotID | None, session: Session) -> Draft:
         path = session.scratch("draft")
@@ -64,17 +61,21 @@ class Overlay:
     def mounts(self, draft: Draft) -> tuple[Mount, ...]:
         lowers = tuple(f"lowerdir+={path}" for path in self._lowers(draft.parent))
         upper = (f"upperdir={draft.upper}", f"workdir={draft.path / 'work'}")
-        options = (*lowers, *upper, *OPTIONS, *_no_uuid(self._root), "volatile")
+        # Nothing of a draft outlives a crash, so it need not be synced before seal() does.
+        options = (*lowers, *upper, *self._options, *self._no_uuid, "volatile")
         return (Mount("overlay", "overlay", "/", options),)
 
     @contextmanager
     def view(self, snapshot: SnapshotID | None) -> Iterator[int]:
-        # An empty directory at the bottom: overlayfs wants two directories without an upper one,
-        # and a first layer may have marks of deletion that only a mount makes invisible.
-        mount = _mount_view(self._lowers(snapshot))
+        lowers = self._lowers(snapshot)
+        # A single directory could be shown as it is, but for marks of deletion: a first layer may
+        # have some, and only a mount hides them.
+        mount = os.open(lowers[0], DIRECTORY) if len(lowers) == 1 else self._mount_view(lowers)
         try:
-            # fsmount(2) gives an O_PATH descriptor, of which attributes cannot be read.
-            fd = os.open(".", _DIRECTORY, dir_fd=mount)
+            # fsmount(2) gives an O_PATH descriptor, of which xattrs cannot be read. It stays open:
+            # without it the mount could not be copied into a sandbox (fs/namespace.c,
+            # may_copy_tree).
+            fd = os.open(".", DIRECTORY, dir_fd=mount)
             try:
                 yield fd
             finally:
@@ -84,15 +85,15 @@ class Overlay:
 
     def seal(self, draft: Draft, session: Session) -> tuple[SnapshotID, WrittenLayer]:
         with LayerWriter(session) as writer, self.view(draft.parent) as below:
-            upper = os.open(draft.upper, _DIRECTORY)
+            upper = os.open(draft.upper, DIRECTORY)
             try:
-                diff(upper, below, writer)
+                diff(upper, below, writer, prefix=self._prefix)
             finally:
                 os.close(upper)
             written = writer.finish()
-        snapshot = _next(draft.parent, written.layer)
+        snapshot = next_snapshot(draft.parent, written.layer)
         self._publish(draft.upper, draft.parent, snapshot, session)
-        session.remove_scratch(draft.path)
+        self.discard(draft)
         return snapshot, written
 
     def discard(self, draft: Draft) -> None:
@@ -103,110 +104,74 @@ class Overlay:
     def unpack(
         self, parent: SnapshotID | None, layer: Layer, store: Store, session: Session
     ) -> SnapshotID:
-        snapshot = _next(parent, layer)
-        if session.pin_snapshot(snapshot):
-            return snapshot
-        lock = self._root / "locks" / f"unpack-{int(snapshot[:8], 16) % _STRIPES}"
-        with locked(lock, exclusive=True):
-            if not session.pin_snapshot(snapshot):
-                self._unpack(parent, layer, snapshot, store, session)
-        return snapshot
+        def make(snapshot: SnapshotID, scratch: Path) -> None:
+            from layers.unpack import apply_verified
 
-    def _unpack(
-        self,
-        parent: SnapshotID | None,
-        layer: Layer,
-        snapshot: SnapshotID,
-        store: Store,
-        session: Session,
-    ) -> None:
-        path = session.scratch("unpack")
-        try:
-            tree = path / "fs"
+            tree = scratch / "fs"
             tree.mkdir()
             with self.view(parent) as below:
-                _copy_metadata(below, tree)
-                root = os.open(tree, _DIRECTORY)
-                try:
-                    _apply_verified(layer, root, None if parent is None else below, store)
-                finally:
-                    os.close(root)
+                lower = None if parent is None else below
+                apply_verified(layer, tree, lower, store, prefix=self._prefix)
             self._publish(tree, parent, snapshot, session)
-        finally:
-            session.remove_scratch(path)
+
+        return unpack_once(self._root, next_snapshot(parent, layer), session, make)
 
     def _publish(
         self, tree: Path, parent: SnapshotID | None, snapshot: SnapshotID, session: Session
     ) -> None:
         path = session.scratch("snapshot")
+        # Set-user-ID programs of an image are not for the users of this machine (CVE-2021-41091).
+        path.chmod(0o700)
         tree.rename(path / "fs")
         below = [] if parent is None else [parent, *self._below(parent)]
-        write_file(path / "lowers", "".join(f"{name}\n" for name in below).encode())
+        (path / "lowers").write_text("".join(f"{name}\n" for name in below), "ascii")
         session.publish_tree(path, snapshot)
 
     def _below(self, snapshot: SnapshotID) -> list[SnapshotID]:
-        text = (self._snapshots / snapshot / "lowers").read_text("ascii")
+        text = (self._root / "snapshots" / snapshot / "lowers").read_text("ascii")
         return [SnapshotID(line) for line in text.split()]
 
     def _lowers(self, snapshot: SnapshotID | None) -> list[Path]:
         """The directories of the stack, topmost first; an empty one is the last."""
         names = [] if snapshot is None else [snapshot, *self._below(snapshot)]
-        return [*(self._snapshots / name / "fs" for name in names), self._root / "empty"]
+        return [*(self._root / "snapshots" / name / "fs" for name in names), self._root / "empty"]
 
+    def _mount_view(self, lowers: list[Path]) -> int:
+        return mount_overlay(lowers, self._options, _VIEW)
 
-def _next(parent: SnapshotID | None, layer: Layer) -> SnapshotID:
-    return snapshot_id(next_chain_id(chain_of(parent), layer.diff_id))
-
-
-def _apply_verified(layer: Layer, root: int, below: int | None, store: Store) -> None:
-    raw = VerifiedReader(store.open(layer.blob), layer.blob)
-    tar = decompressor(layer.blob.media_type, raw)
-    try:
-        applied = apply(tar, root, lower_fd=below)
-    finally:
-        tar.close()
-    if applied.diff_id != layer.diff_id:
-        raise Corrupt(
-            f"layer {layer.blob.digest}: unpacks to {applied.diff_id}, not to {layer.diff_id}",
-            hint="the image's config and its layers do not belong together",
-        )
-
-
-def _mount_view(lowers: list[Path]) -> int:
-    if len(lowers) == 1:
-        # Nothing but the empty directory: it is its own view.
-        return os.open(lowers[0], _DIRECTORY)
-    fds: list[int] = []
-    attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-    options: list[FsOption] = []
-    for option in OPTIONS:
-        key, _, value = option.partition("=")
-        options.append((key, value))
-    try:
-        fds.extend(os.open(path, _DIRECTORY) for path in lowers)
-        named: list[FsOption] = [("lowerdir+", fd) for fd in fds]
+    @cached_property
+    def _no_uuid(self) -> tuple[str, ...]:
+        """What keeps overlayfs from marking the upper directory, where it knows it (6.6)."""
+        lowers = [self._root / "empty", self._root / "snapshots"]
         try:
-            return fsmount_new("overlay", [*options, *named], attributes)
-        except OSError as error:
-            # Descriptors are taken from Linux 6.13 on, names from 6.8 on.
-            if error.errno != errno.EINVAL:
-                raise
-        named = [("lowerdir+", str(path)) for path in lowers]
-        return fsmount_new("overlay", [*options, *named], attributes)
-    finally:
-        for fd in fds:
-            os.close(fd)
+            os.close(mount_overlay(lowers, ["uuid=null"], _VIEW))
+        except OSError:
+            return ()
+        return ("uuid=null",)
 
 
-@cache
-def _no_uuid(root: Path) -> tuple[str, ...]:
-    """``uuid=null`` where the kernel has it (6.6): else overlayfs marks the upper directory."""
-    lowers: list[FsOption] = [("lowerdir+", str(root / name)) for name in ("empty", "locks")]
+def is_available(root: Path, session: Session, *, user: bool) -> bool:
+    """True if overlayfs can write to the file system that *root* is on. Probed by doing."""
+    scratch = session.scratch("probe")
     try:
-        os.close(fsmount_new("overlay", [("uuid", "null"), *lowers], MOUNT_ATTR_RDONLY))
-    except OSError:
-        return ()
-    return ("uuid=null",)
+        lower, upper, work = (scratch / name for name in ("lower", "upper", "work"))
+        for place in (lower, upper, work):
+            place.mkdir()
+        (lower / "file").touch()
+        options = _USER_OPTIONS if user else _OPTIONS
+        mount = mount_overlay([lower, root / "empty"], options, upper=upper, work=work)
+        try:
+            # It may have come up read-only (fs/overlayfs/super.c, ovl_make_workdir).
+            os.unlink("file", dir_fd=mount)
+        finally:
+            os.close(mount)
+        return stat.S_ISCHR((upper / "file").lstat().st_mode)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        return False
+    finally:
+        session.remove_scratch(scratch)
 
 
 def _copy_metadata(source: int, target: Path) -> None:
