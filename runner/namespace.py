@@ -78,7 +78,9 @@ class NamespaceProcess:
         self._line = line
         self._lock = threading.Lock()
         self._exit: Exit | None = None
-        self._sending = threading.Lock()  # guards the line against being closed under a kill()
+        # Guards the line against being closed under a kill(), which may come from a signal handler
+        # of the very thread that is in wait().
+        self._sending = threading.RLock()
         self.pid = 0
         self.terminal: int | None = None
         while self._exit is None and not (self.pid and (self.terminal is not None or not terminal)):

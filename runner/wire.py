@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _NAMESPACES = frozenset(("mount", "pid", "ipc", "uts", "cgroup", "network"))
 _ALWAYS_NEW = ("mount", "pid")
 _MOUNT_TYPES = frozenset(("bind", "tmpfs", "overlay"))
+_BIND_OPTIONS = frozenset(
+    ("ro", "rw", "bind", "rbind", "nosuid", "suid", "nodev", "dev", "noexec", "exec")
+)
 
 
 def encode(sandbox: Sandbox) -> tuple[bytes, list[int]]:
@@ -48,7 +51,9 @@ def encode(sandbox: Sandbox) -> tuple[bytes, list[int]]:
         "no_new_privs": sandbox.no_new_privs,
         "hostname": sandbox.hostname,
         "read_only": sandbox.read_only,
-        "rlimits": [(_rlimit(name), soft, hard) for name, (soft, hard) in sandbox.rlimits.items()],
+        "rlimits": [
+            (name, _rlimit(name), soft, hard) for name, (soft, hard) in sandbox.rlimits.items()
+        ],
         "files": {path: data.hex() for path, data in files.items() if data is not None},
         "terminal": sandbox.terminal,
         "timeout": sandbox.timeout,
@@ -105,6 +110,8 @@ def _check(sandbox: Sandbox) -> None:
             raise Unsupported(f"mount type {mount.type!r}", hint="bind, tmpfs or overlay")
         if not mount.target.startswith("/"):
             raise Invalid(f"mount target {mount.target!r} is not absolute")
+        if mount.type == "bind":
+            _check_bind(mount)
     unknown = set(sandbox.namespaces) - _NAMESPACES
     if unknown:
         raise Unsupported(f"namespaces: {', '.join(sorted(unknown))}")
@@ -112,6 +119,15 @@ def _check(sandbox: Sandbox) -> None:
         if sandbox.namespaces.get(name, "") is not None:
             raise Unsupported(f"the {name} namespace must be a new one")
     _check_strings(sandbox)
+
+
+def _check_bind(mount: Mount) -> None:
+    unknown = set(mount.options) - _BIND_OPTIONS
+    if unknown:
+        raise Invalid(f"options of a bind: {', '.join(sorted(unknown))}")
+    kind, _, number = mount.source.partition(":")
+    if not mount.source.startswith("/") and not (kind == "fd" and number.isdecimal()):
+        raise Invalid(f"bind source {mount.source!r} is neither absolute nor fd:N")
 
 
 def _check_strings(sandbox: Sandbox) -> None:

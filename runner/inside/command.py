@@ -37,8 +37,11 @@ def execute(request: Request, stdio: tuple[int, int, int]) -> NoReturn:
     os.setsid()
     _take_stdio(request, stdio)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # init has blocked all
-    for number, soft, hard in request["rlimits"]:
-        resource.setrlimit(number, (soft, hard))
+    for name, number, soft, hard in request["rlimits"]:
+        try:
+            resource.setrlimit(number, (soft, hard))
+        except (ValueError, OSError) as error:  # Python makes ValueError of EPERM, too
+            raise Stopped(_SETUP_FAILED, f"resource limit {name}: {error}") from None
     os.umask(0o022)
     _take_identity(request)
     environment = dict(entry.split("=", 1) for entry in request["env"])

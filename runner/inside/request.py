@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         no_new_privs: bool
         hostname: str
         read_only: bool
-        rlimits: list[tuple[int, int, int]]  # RLIMIT_ number, soft, hard
+        rlimits: list[tuple[str, int, int, int]]  # name, RLIMIT_ number, soft, hard
         files: dict[str, str]  # target -> content in hex; read-only
         terminal: bool
         timeout: float | None

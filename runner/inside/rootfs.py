@@ -171,10 +171,14 @@ def _targets(request: Request, sources: Sources) -> list[stubs.Target]:
 def _bind(entry: MountRequest, descriptors: dict[int, int]) -> int:
     recursive = "rbind" in entry["options"]
     kind, _, number = entry["source"].partition(":")
-    if kind == "fd":
-        fd = linux.clone_tree("", descriptors[int(number)], recursive=recursive)
-    else:
-        fd = linux.clone_tree(entry["source"], recursive=recursive, follow=True)
+    try:
+        if kind == "fd":
+            fd = linux.clone_tree("", descriptors[int(number)], recursive=recursive)
+        else:
+            fd = linux.clone_tree(entry["source"], recursive=recursive, follow=True)
+    except OSError as error:
+        code = error.errno or errno.EIO
+        raise OSError(code, f"bind source {entry['source']}: {os.strerror(code)}") from None
     # Private, or what the host mounts below the source later on would appear in the sandbox.
     linux.set_attributes(fd, _attributes(entry), propagation=linux.MS_PRIVATE, recursive=recursive)
     return fd

@@ -147,7 +147,7 @@ class RunnerContract:
         result = run(runner, root.sandbox("grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"))
 
         masks = re.findall(r"[0-9a-f]{16}", result.stdout)
-        assert [0, 0, 0] == [int(mask, 16) for mask in masks]
+        assert [int(mask, 16) for mask in masks] == [0, 0, 0]
 
     def test_writes_go_to_the_upper_directory(self, runner: Runner, root: TinyRoot) -> None:
         run(runner, root.shell("echo new > /tmp/file; rm /etc/group"))
@@ -268,6 +268,25 @@ class RunnerContract:
 
         assert f"{os.readlink('/proc/self/ns/net')}\n" == result.stdout
 
+    def test_the_network_may_be_another_sandbox_s(
+        self, runner: Runner, root: TinyRoot, busybox: Path, tmp_path: Path
+    ) -> None:
+        other = TinyRoot.make(tmp_path / "other", busybox)
+        process = runner.start(other.shell("sleep 1000"), 0, 1, 2)
+        path = f"/proc/{process.pid}/ns/net"
+        its = os.readlink(path)
+
+        result = run(
+            runner,
+            root.sandbox(
+                "readlink", "/proc/self/ns/net", namespaces={**HOST_NETWORK, "network": path}
+            ),
+        )
+        process.kill(signal.SIGKILL)
+        process.wait(60)
+
+        assert result.stdout == f"{its}\n"
+
     def test_the_hostname_is_the_given_one(self, runner: Runner, root: TinyRoot) -> None:
         result = run(runner, root.sandbox("hostname", hostname="builder"))
 
@@ -346,6 +365,19 @@ class RunnerContract:
 
         assert process.wait(60).status == 0
 
+    def test_a_signal_handler_may_send_one(self, runner: Runner, root: TinyRoot) -> None:
+        script = "trap 'exit 9' TERM; while :; do sleep 0.01; done"
+        process = runner.start(root.shell(script, timeout=60), 0, 1, 2)
+        before = signal.signal(signal.SIGALRM, lambda *_: process.kill(signal.SIGTERM))
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05, 0.01)
+            status = process.wait(60).status
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+        assert status in (9, 143)  # the shell may be hit before it has set its trap
+
     def test_wait_gives_up_after_its_own_timeout(self, runner: Runner, root: TinyRoot) -> None:
         process = runner.start(root.shell("sleep 1000"), 0, 1, 2)
 
@@ -364,7 +396,10 @@ class RunnerContract:
         assert re.search(rf"^NSpid:\t{process.pid}\t1$", status, re.MULTILINE)
 
     def test_a_terminal_is_a_terminal(self, runner: Runner, root: TinyRoot) -> None:
-        script = "read go; tty; test -t 2 && stty size; trap 'echo caught; exit 5' INT; echo ready; read x"
+        script = """
+            read go; tty; test -t 2 && stty size
+            trap 'echo caught; exit 5' INT; echo ready; read x
+        """
         process = runner.start(root.shell(script, terminal=True), 0, 1, 2)
         assert process.terminal is not None
         fcntl.ioctl(process.terminal, termios.TIOCSWINSZ, struct.pack("4H", 33, 111, 0, 0))
