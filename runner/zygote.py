@@ -32,7 +32,7 @@ class Zygote:
                 self.pid = _spawn(executable, interpreter, theirs.fileno(), self._messages)
             finally:
                 os.close(interpreter)
-        except OSError:
+        except (OSError, Unsupported):
             self._control.close()
             os.close(self._messages)
             raise

@@ -74,7 +74,7 @@ def build(request: Request, sources: Sources, *, devices: bool) -> system.Root:
     _make_scratch()
     attributes = 0 if devices else linux.NODEV
     root = _mount_root(request, sources, attributes)
-    mounted = system.mount_all(root, request["shm_size"])
+    mounted = system.mount_all(root, request["shm_size"], attributes)
     system.mask(mounted, request["masked_paths"], request["readonly_paths"])
     for number, (target, content) in enumerate(request["files"].items()):
         file = _file(f"{_FILES}/{number}", bytes.fromhex(content))

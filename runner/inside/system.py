@@ -45,8 +45,12 @@ class Root:
         self.pts = pts
 
 
-def mount_all(root: int, shm_size: int) -> Root:
-    """Mount them on *root*. The process must be in the sandbox's pid, ipc and network namespace."""
+def mount_all(root: int, shm_size: int, attributes: int) -> Root:
+    """
+    Mount them on *root*. The process must be in the sandbox's pid, ipc and network namespace.
+
+    *attributes* are what every mount gets that a command can write to.
+    """
     proc = linux.new_mount("proc", (("source", "proc"),), _NOTHING_SPECIAL)
     _attach(proc, root, "proc")
     read_only = _NOTHING_SPECIAL | linux.RDONLY
@@ -58,6 +62,9 @@ def mount_all(root: int, shm_size: int) -> Root:
     )
     _attach(dev, root, "dev")
     _fill_dev(dev)
+    if attributes & linux.NODEV:
+        _admit_devices(dev)
+        linux.set_attributes(dev, attributes)
     options = (("source", "devpts"), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5"))
     pts = linux.new_mount("devpts", options, linux.NOSUID | linux.NOEXEC)
     _attach(pts, dev, "pts")
@@ -105,6 +112,14 @@ def _fill_dev(dev: int) -> None:
     for name, (major, minor) in _DEVICES.items():
         os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=dev)
     os.umask(umask)
+
+
+def _admit_devices(dev: int) -> None:
+    """Give each node a mount of its own, so that they still work when *dev* becomes nodev."""
+    for name in _DEVICES:
+        node = linux.clone_tree(name, dev)
+        target = linux.open_in_root(dev, name, os.O_PATH | os.O_NOFOLLOW)
+        _cover(node, target)
 
 
 def _mount_if_known(kind: str, attributes: int, parent: int, name: str) -> None:

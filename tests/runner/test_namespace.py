@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from contracts.runner_contract import RunnerContract
 from support.rootfs import TinyRoot
 
@@ -21,8 +22,41 @@ NamespaceRunner().start(root.shell(script), 0, 1, 2).wait()
 """
 
 
+_UNPRIVILEGED = """
+import os
+import sys
+from runner.namespace import NamespaceRunner
+from runner.spec import Mount, Sandbox
+from ocispec.errors import Unsupported
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+try:
+    NamespaceRunner().start(Sandbox(("true",), (Mount("bind", "/", "/"),)), 0, 1, 2)
+except Unsupported as error:
+    print(error.hint)
+"""
+
+
 class TestNamespaceRunner(RunnerContract):
     pass
+
+
+def test_without_the_privileges_it_is_unsupported(root: TinyRoot) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give it up")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _UNPRIVILEGED],
+        env={"PYTHONPATH": str(_TOP)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.stdout, done.stderr) == (
+        "it takes root with CAP_SYS_ADMIN, and Linux 5.12\n",
+        "",
+    )
 
 
 def test_a_sandbox_dies_with_the_process_that_started_it(root: TinyRoot) -> None:
