@@ -187,15 +187,15 @@ class Directory:
 
     def __init__(self, parent: str) -> None:
         sweep(parent)
-        while True:
+        while True:  # until a sweep has not found it before it was locked
             self.path = f"{parent}/{_PREFIX}{os.urandom(6).hex()}"
             os.mkdir(self.path)
-            self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(self.fd, fcntl.LOCK_SH)
-            # A sweep may have found it before it was locked.
-            if os.path.exists(self.path):
-                break
-            os.close(self.fd)
+            with contextlib.suppress(FileNotFoundError):
+                self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(self.fd, fcntl.LOCK_SH)
+                if os.path.exists(self.path):
+                    break
+                os.close(self.fd)
         self.procs = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.fd)
 
     def write(self, name: str, value: str) -> None:

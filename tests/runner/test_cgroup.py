@@ -156,8 +156,9 @@ class TestSweep:
 _DEVICES = """
     mount -t tmpfs t /tmp 2> /dev/null && echo mounted
     for place in / /dev /dev/shm /mnt /tmp; do
-        mknod $place/disk b 254 0 && mknod $place/mem c 1 1 || echo no nodes
-        head -c 1 $place/disk $place/mem 2> /dev/null && echo disk in $place
+        mknod $place/disk b DISK && mknod $place/tun c 10 200 || echo no nodes
+        head -c 1 $place/disk > /dev/null 2>&1 && echo disk in $place
+        (: < $place/tun) 2> /dev/null && echo tun in $place
     done
     mknod /null c 1 3
     head -c 1 /null 2> /dev/null && echo null
@@ -193,8 +194,10 @@ def test_no_device_of_the_host_can_be_opened(
 ) -> None:
     del runner  # only tells that this is root
     command = f'{hide} || exit 77; exec "$@"'
+    disk = " ".join(Path("/proc/partitions").read_text().split()[4:6])  # after the headings
     layers = [str(layer) for layer in root.lowers]
-    arguments = [sys.executable, "-c", _PROGRAM, str(root.directory), _DEVICES, *layers]
+    script = _DEVICES.replace("DISK", disk)
+    arguments = [sys.executable, "-c", _PROGRAM, str(root.directory), script, *layers]
 
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", command, "sh", *arguments],
