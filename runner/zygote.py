@@ -11,7 +11,7 @@ import sys
 
 from ocispec.errors import Unavailable, Unsupported
 from runner.inside import linux
-from runner.inside.zygote import CONTROL, INTERPRETER
+from runner.inside.request import CONTROL, INTERPRETER
 
 _BOOTSTRAP = (
     "import sys; sys.path.append(sys.argv[1]); from runner.inside.zygote import main; main()"

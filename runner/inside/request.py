@@ -1,6 +1,12 @@
-"""The form of a request to the zygote. For the type checker only: typing is slow to import."""
+"""
+What the zygote and its caller agree on.
+
+The form of a request is for the type checker only: typing is slow to import.
+"""
 
 from __future__ import annotations
+
+CONTROL, INTERPRETER = 3, 4  # descriptors that the zygote starts with
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

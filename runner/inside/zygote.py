@@ -13,8 +13,8 @@ import socket
 import sys
 
 from runner.inside import cgroup, linux, monitor
+from runner.inside.request import CONTROL, INTERPRETER
 
-CONTROL, INTERPRETER = 3, 4  # descriptors that runner/zygote.py passes
 _MAX_DESCRIPTORS = 253  # unix(7), SCM_MAX_FD
 
 
