@@ -66,6 +66,7 @@ _KNOWN: Final = (
     ),
     Option("jobs", ("--jobs",), "number", "NUMBER", "Steps that are executed at once"),
     Option("root", ("--root",), "text", "DIR", "The store (default: PYBUILD_ROOT)"),
+    Option("help", ("-h", "--help"), "flag", "", "Show this message and exit."),
     *(
         Option(flag[2:].replace("-", "_"), (flag,), "unbuilt", "", "")
         for flag in (
@@ -96,10 +97,10 @@ def parse(options: Sequence[Option], args: Sequence[str]) -> tuple[Values, list[
 
     As pflag: ``--name=value``, ``--name value``, ``-nvalue``, ``-n=value``, ``-n value``, several
     switches behind one dash, options after arguments, and ``--`` before what only looks like an
-    option. Usage for what pflag would not take.
+    option. What follows ``--help`` is not read. Usage for what pflag would not take.
     """
     reader = _Reader(options, args)
-    while reader.todo:
+    while reader.todo and not reader.values.get("help"):
         word = reader.todo.pop(0)
         if word == "--":
             reader.rest += reader.todo

@@ -1,0 +1,143 @@
+"""``build``: values of the command line become a request; the result is printed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.build import BuildRequest, BuildResult, build
+from engine.engine import Engine
+from ocispec.errors import Invalid, Usage
+from ocispec.platform import Platform
+from ocispec.reference import Reference
+from pybuild import places, progress
+from pybuild.options import Values
+from pybuild.units import added_host, size_in_bytes
+
+_NETWORKS = ("default", "none", "host")
+
+
+def build_command(values: Values, positional: Sequence[str]) -> int:
+    """Build as *values* say, with the context *positional*; 0 if it worked."""
+    if len(positional) != 1:
+        raise Usage(
+            f"'pybuild build' requires 1 argument, got {len(positional)}",
+            hint="usage: pybuild build [OPTIONS] PATH",
+        )
+    request = _request(values, positional[0])
+    kind = "quiet" if values["quiet"] else _text(values, "progress") or "auto"
+    jobs = values["jobs"]
+    with (
+        progress.shown(kind) as display,
+        Engine(
+            places.store_root(_text(values, "root")),
+            jobs=jobs if isinstance(jobs, int) and jobs else None,
+            docker_config=places.docker_config(),
+        ) as engine,
+    ):
+        result = build(engine, request, display.on_event)
+    _write_results(values, request, result)
+    if kind == "quiet":
+        print(result.config)
+    return 0
+
+
+def _request(values: Values, context: str) -> BuildRequest:
+    file = _text(values, "file")
+    network = _text(values, "network") or "default"
+    if network not in _NETWORKS:
+        raise Usage(f"network mode {network!r} is not supported", hint="default, none or host")
+    platform = _text(values, "platform")
+    shm_size = _text(values, "shm_size")
+    _refuse_remote(context)
+    return BuildRequest(
+        context=Path(context).absolute(),
+        dockerfile=Path(file).absolute() if file and file != "-" else None,
+        dockerfile_text=sys.stdin.buffer.read() if file == "-" else None,
+        tags=tuple(Reference.parse(tag).with_default_tag() for tag in _texts(values, "tag")),
+        target=_text(values, "target"),
+        build_args=dict(_build_arg(text) for text in _texts(values, "build_arg")),
+        labels=dict(_pair(text, "--label") for text in _texts(values, "label")),
+        platform=Platform.parse(platform) if platform else None,
+        no_cache=bool(values["no_cache"]),
+        pull=bool(values["pull"]),
+        network=network,
+        add_hosts=tuple(added_host(text) for text in _texts(values, "add_host")),
+        shm_size=size_in_bytes(shm_size, "--shm-size") if shm_size else None,
+        ulimits=dict(_ulimit(text) for text in _texts(values, "ulimit")),
+        epoch=_epoch(_text(values, "timestamp")),
+        resolv_conf=places.resolv_conf(),
+    )
+
+
+def _refuse_remote(context: str) -> None:
+    if context == "-" or context.startswith(("http://", "https://", "git@", "git://", "ssh://")):
+        raise Usage(
+            f"build context {context!r} is not supported in this version",
+            hint="name a directory of this machine",
+        )
+
+
+def _epoch(option: str | None) -> int | None:
+    text = option if option is not None else places.environment("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 33:
+        raise Usage(f"invalid timestamp {text!r}", hint="write seconds since 1970")
+    return int(text)
+
+
+def _build_arg(text: str) -> tuple[str, str | None]:
+    name, equals, value = text.partition("=")
+    if not name:
+        raise Usage(f"invalid build argument {text!r}", hint="write NAME=VALUE")
+    return name, value if equals else places.environment(name)
+
+
+def _pair(text: str, flag: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not name:
+        raise Usage(f"invalid argument {text!r} for {flag}", hint="write NAME=VALUE")
+    return name, value
+
+
+def _ulimit(text: str) -> tuple[str, tuple[int, int]]:
+    name, _, limits = text.partition("=")
+    soft, colon, hard = limits.partition(":")
+    try:
+        low = int(soft)
+        return name.lower(), (low, int(hard) if colon else low)
+    except ValueError:
+        raise Usage(f"invalid ulimit {text!r}", hint="write NAME=SOFT[:HARD]") from None
+
+
+def _write_results(values: Values, request: BuildRequest, result: BuildResult) -> None:
+    iidfile = _text(values, "iidfile")
+    if iidfile:
+        Path(iidfile).write_text(str(result.config))
+    metadata = _text(values, "metadata_file")
+    if metadata:
+        import json
+
+        document = {
+            "containerimage.config.digest": result.config,
+            "containerimage.descriptor": result.manifest.json(),
+            "containerimage.digest": result.manifest.digest,
+            "image.name": ",".join(str(tag) for tag in request.tags),
+            "pybuild.identity": result.identity,
+        }
+        Path(metadata).write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _text(values: Values, name: str) -> str | None:
+    value = values[name]
+    if value is not None and not isinstance(value, str):
+        raise Invalid(f"--{name} is not a text")
+    return value
+
+
+def _texts(values: Values, name: str) -> list[str]:
+    value = values[name]
+    assert isinstance(value, list)
+    return value
