@@ -9,7 +9,7 @@ from support.rootfs import BUSYBOX, TinyRoot, busybox_root
 
 from runner.namespace import NamespaceRunner
 
-pytest.register_assert_rewrite("contracts.runner_contract")
+pytest.register_assert_rewrite("contracts.runner_contract", "contracts.runner_mounts_contract")
 
 
 @pytest.fixture(scope="session")

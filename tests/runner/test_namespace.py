@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from contracts.runner_contract import RunnerContract
+from contracts.runner_mounts_contract import RunnerMountsContract
 from support.rootfs import TinyRoot
 
 _TOP = Path(__file__).parents[2]
@@ -39,6 +40,10 @@ except Unsupported as error:
 
 
 class TestNamespaceRunner(RunnerContract):
+    pass
+
+
+class TestNamespaceRunnerMounts(RunnerMountsContract):
     pass
 
 
