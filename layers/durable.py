@@ -25,3 +25,11 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def has_size(path: Path, size: int) -> bool:
+    """True if there is a file *path* of *size* bytes: one that a power cut emptied has not."""
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False

@@ -39,18 +39,16 @@ class Images:
 
     def names(self) -> list[tuple[Reference, Descriptor]]:
         """Every name and what it names, as they were made."""
-        found = []
-        for entry in self.entries():
-            text = entry.annotations.get(REF_NAME)
-            if text is not None:
-                found.append((Reference.parse(text), _bare(entry)))
-        return found
+        return [
+            (ref, _bare(entry)) for entry in self.entries() if (ref := _named(entry)) is not None
+        ]
 
     def unnamed(self) -> list[Descriptor]:
         """The images that have lost their name, each once."""
         entries = self.entries()
-        named = {entry.digest for entry in entries if REF_NAME in entry.annotations}
-        return [_bare(entry) for entry in entries if entry.digest not in named]
+        named = {entry.digest for entry in entries if _named(entry) is not None}
+        bare = {entry.digest: _bare(entry) for entry in entries if entry.digest not in named}
+        return list(bare.values())
 
     def entries(self) -> tuple[Descriptor, ...]:
         """The file's descriptors, annotations included."""
@@ -62,25 +60,29 @@ class Images:
 
     def resolve(self, ref: Reference) -> Descriptor:
         """What *ref* names. NotFound; a digest in *ref* wins over its tag."""
-        name = str(replace(ref, digest=None)) if ref.tag is not None else None
-        for entry in self.entries():
-            if ref.digest is not None:
-                if entry.digest == ref.digest:
-                    return _bare(entry)
-            elif name is not None and entry.annotations.get(REF_NAME) == name:
-                return _bare(entry)
-        raise NotFound(f"no such image: {ref.familiar}", hint="pybuild images lists what there is")
+        entries = self.entries()
+        if ref.digest is not None:
+            found = [entry for entry in entries if entry.digest == ref.digest]
+        else:
+            name = str(ref)
+            found = [e for e in entries if e.annotations.get(REF_NAME) == name]
+            found = found or [e for e in entries if _named(e) == ref]
+        if not found:
+            raise _no_such(ref)
+        return _bare(found[0])
 
     def tag(self, ref: Reference, root: Descriptor) -> None:
         """Let *ref* name *root*. Nothing is written if it does already."""
-        name = str(replace(ref, digest=None))
+        ref = replace(ref, digest=None)
         if ref.tag is None:
             raise Invalid(f"{ref.familiar} has no tag")
+        names = {_CONTAINERD_NAME: str(ref), REF_NAME: str(ref)}
+        new = replace(root, annotations={**_others(root), **names})
 
         def change(entries: Entries) -> Entries:
-            kept = [e if e.annotations.get(REF_NAME) != name else _bare(e) for e in entries]
-            named = {_CONTAINERD_NAME: name, REF_NAME: name}
-            new = replace(root, annotations={**_others(root), **named})
+            if new in entries:
+                return entries
+            kept = [_bare(entry) if _named(entry) == ref else entry for entry in entries]
             return _without_doubles([*kept, new])
 
         self._change(change)
@@ -90,11 +92,22 @@ class Images:
         self._change(lambda entries: _without_doubles([*entries, _bare(root)]))
 
     def untag(self, ref: Reference) -> Descriptor:
-        """Take the name away; what it named is returned, and is kept only under other names."""
-        root = self.resolve(replace(ref, digest=None))
-        name = str(replace(ref, digest=None))
-        self._change(lambda entries: [e for e in entries if e.annotations.get(REF_NAME) != name])
-        return root
+        """
+        Take the name away; what it named, which is kept only under its other names.
+
+        NotFound if nothing has the name.
+        """
+        ref = replace(ref, digest=None)
+        removed: list[Descriptor] = []
+
+        def change(entries: Entries) -> Entries:
+            removed.extend(entry for entry in entries if _named(entry) == ref)
+            return [entry for entry in entries if _named(entry) != ref]
+
+        self._change(change)
+        if not removed:
+            raise _no_such(ref)
+        return _bare(removed[0])
 
     def forget(self, digests: frozenset[Digest], *, holding_locks: bool = False) -> None:
         """Drop every entry, named or not, of the images *digests*; gc holds both locks already."""
@@ -116,7 +129,8 @@ class Images:
                 self._write(after, self._shared_gc_lock())
 
     def _write(self, entries: Entries, publishing: AbstractContextManager[None]) -> None:
-        temporary = self._root / f"index.json.{os.getpid()}-{os.urandom(4).hex()}"
+        # In tmp/ without a session: gc holds the lock of the images, too, before it tidies up.
+        temporary = self._root / "tmp" / f"index-{os.getpid()}-{os.urandom(4).hex()}"
         try:
             write_file(temporary, Index(tuple(entries)).encode())
             # gc marks under the exclusive lock: it sees the names before or after, never half.
@@ -130,12 +144,31 @@ class Images:
         return locked(self._root / "gc.lock", exclusive=False)
 
 
+def _named(entry: Descriptor) -> Reference | None:
+    """
+    The name of *entry*, if it has one that can be read.
+
+    Others write the tag alone, as the image spec has it; docker's archives have the rest beside it.
+    """
+    text = entry.annotations.get(_CONTAINERD_NAME) or entry.annotations.get(REF_NAME)
+    if not text:
+        return None
+    try:
+        return replace(Reference.parse(text), digest=None).with_default_tag()
+    except Invalid:
+        return None
+
+
+def _no_such(ref: Reference) -> NotFound:
+    return NotFound(f"no such image: {ref.familiar}", hint="pybuild images lists what there is")
+
+
 def _without_doubles(entries: Entries) -> Entries:
     """Unnamed entries of images that have a name, or stand there twice, are of no use."""
-    named = {entry.digest for entry in entries if REF_NAME in entry.annotations}
+    named = {entry.digest for entry in entries if _named(entry) is not None}
     kept: list[Descriptor] = []
     for entry in entries:
-        if REF_NAME not in entry.annotations:
+        if _named(entry) is None:
             if entry.digest in named:
                 continue
             named.add(entry.digest)

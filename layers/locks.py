@@ -18,11 +18,26 @@ def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
     flock and not lockf: a lockf lock is lost when any descriptor of the file is closed. Each call
     has a descriptor of its own, so threads exclude each other, too.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = _lock(path, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
         yield
     finally:
+        # A child that was forked meanwhile has the descriptor, too: closing ours is not enough.
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
+
+
+def _lock(path: Path, operation: int) -> int:
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, operation)
+            if os.fstat(fd).st_nlink:
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        # The file was removed while we waited: a lock on it excludes nobody.
         os.close(fd)
 
 

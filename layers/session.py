@@ -2,26 +2,28 @@
 A session: the owner of a lease, through which everything is written into a store.
 
 What a session pinned or published survives gc until it is closed or its process dies. The
-protocol, by rule: data before names (a file is fsynced before its rename, a tree synced before
-its), pins and publications under the shared gc lock, references last.
+protocol, by rule: data before names (a blob is fsynced before its rename, a tree synced before
+its), pins and publications under the shared gc lock, and images last: before index.json names
+one, the directory of the blobs is synced. Snapshots and records may be lost in a power cut, since
+they are made anew; what is found under a name is whole.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from layers.durable import sync_directory, write_file
+from layers.durable import has_size, sync_directory, write_file
 from layers.images import Images
+from layers.ingest import Ingest
 from layers.linux import rename_noreplace, syncfs
-from ocispec.content import Readable, VerifiedReader
+from ocispec.content import Readable
 from ocispec.digest import Digest
-from ocispec.errors import Corrupt
+from ocispec.errors import NotFound
 from ocispec.model import Descriptor
 from ocispec.reference import Reference
 
@@ -32,18 +34,24 @@ class Session:
     """
     Made by Store.session(). A context manager; close() gives the lease back.
 
-    The lease file is made on first use, so a session that only reads costs nothing. Threads may
-    share a session.
+    A Sink whose blobs stay pinned. The lease file is made on first use, so a session that only
+    reads costs nothing. Threads may share a session.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._lock = threading.Lock()  # guards the lease and the counter
+        # Guards all below, and that the gc lock is held once: a flock belongs to its descriptor.
+        self._lock = threading.Lock()
         self._id = f"{os.getpid()}-{os.urandom(6).hex()}"
         self._lease: int | None = None
         self._gc_lock: int | None = None
         self._count = 0
         self._made_tmp = False
+        self._closed = False
+        # Algorithms, as the folders of blobs are called, with names that a power cut may lose yet:
+        # ours, and those that we found and others may not have synced.
+        self._published: set[str] = set()
+        self._pinned: set[str] = set()
 
     @property
     def tmp(self) -> Path:
@@ -71,11 +79,14 @@ class Session:
     # ---- pins
 
     def pin(self, digest: Digest) -> bool:
-        """Keep the blob *digest* from gc; True if it is there."""
-        return self._pin(str(digest), self._root / "blobs" / digest.algorithm / digest.hex)
+        """Keep the blob *digest* from gc; True if it is there. A manifest's image is kept, too."""
+        found = self._pin(str(digest), self._blob(digest))
+        if found:
+            self._pinned.add(digest.algorithm)
+        return found
 
     def pin_snapshot(self, name: str) -> bool:
-        """Keep the snapshot *name* from gc; True if it is there."""
+        """Keep the snapshot *name*, and those below it, from gc; True if it is there."""
         return self._pin(f"snapshot:{name}", self._root / "snapshots" / name)
 
     def _pin(self, text: str, path: Path) -> bool:
@@ -89,14 +100,18 @@ class Session:
 
     # ---- blobs
 
-    def ingest(self) -> Ingest:
-        """A new blob to write."""
-        return Ingest(self, self._next("blob"))
+    def has(self, blob: Descriptor) -> bool:
+        """Pin *blob*; True if it is there, whole."""
+        return self.pin(blob.digest) and has_size(self._blob(blob.digest), blob.size)
+
+    def ingest(self, algorithm: str = "sha256") -> Ingest:
+        """A new blob to write, named by its *algorithm* digest."""
+        return Ingest(self._next("blob"), algorithm, self._publish_blob)
 
     def put_bytes(self, media_type: str, data: bytes) -> Descriptor:
         """Store *data* as a blob; nothing is written if it is there."""
         blob = Descriptor.of(media_type, data)
-        if not self.pin(blob.digest):
+        if not self.has(blob):
             with self.ingest() as ingest:
                 ingest.write(data)
                 ingest.commit(media_type, blob.digest, blob.size)
@@ -104,17 +119,28 @@ class Session:
 
     def put(self, blob: Descriptor, data: Readable) -> None:
         """Store *blob* from *data*, verified on the way. Corrupt if it is something else."""
-        reader = VerifiedReader(data, blob)
-        with self.ingest() as ingest:
-            while chunk := reader.read(_BLOCK):
+        with self.ingest(blob.digest.algorithm) as ingest:
+            # One byte more than it should be is enough to know that it is something else.
+            while chunk := data.read(min(_BLOCK, blob.size + 1 - ingest.size)):
                 ingest.write(chunk)
+                if ingest.size > blob.size:
+                    break
             ingest.commit(blob.media_type, blob.digest, blob.size)
 
-    def publish_blob(self, digest: Digest, path: Path) -> None:
-        """Give the synced file *path* its place among the blobs; dropped if that is taken."""
-        target = self._root / "blobs" / digest.algorithm / digest.hex
-        if not self._publish(str(digest), path, target):
-            path.unlink()
+    def _publish_blob(self, blob: Descriptor, path: Path) -> None:
+        target = self._blob(blob.digest)
+        if blob.digest.algorithm != "sha256":
+            target.parent.mkdir(mode=0o711, exist_ok=True)
+        self._published.add(blob.digest.algorithm)
+        if not self._publish(str(blob.digest), path, target):
+            # One of another size is damaged: ours heals it.
+            if has_size(target, blob.size):
+                path.unlink()
+            else:
+                path.replace(target)
+
+    def _blob(self, digest: Digest) -> Path:
+        return self._root / "blobs" / digest.algorithm / digest.hex
 
     # ---- trees, records, references
 
@@ -131,25 +157,38 @@ class Session:
 
     def put_record(self, folder: str, name: str, data: bytes) -> None:
         """Write the small file *name* in *folder*, in the place of an earlier one."""
-        target = self._root / folder / name
         temporary = self._next("record")
         try:
             write_file(temporary, data)
             with self._lock, self._shared():
-                temporary.rename(target)
+                temporary.rename(self._root / folder / name)
         finally:
             temporary.unlink(missing_ok=True)
-        sync_directory(target.parent)
 
     def tag(self, ref: Reference, root: Descriptor) -> None:
-        """Let *ref* name *root*, which is in the store; an earlier image of that name stays."""
-        self.pin(root.digest)
+        """
+        Let *ref* name *root*; an image that had the name before stays, without it.
+
+        NotFound if *root* is not in the store.
+        """
+        self._settle(root)
         Images(self._root).tag(ref, root)
 
+    def untag(self, ref: Reference) -> Descriptor:
+        """Take the name *ref* away; what it named. NotFound if it names nothing."""
+        return Images(self._root).untag(ref)
+
     def keep(self, root: Descriptor) -> None:
-        """Keep *root* without a name, until it is pruned."""
-        self.pin(root.digest)
+        """Keep *root* without a name, until it is pruned. NotFound if it is not in the store."""
+        self._settle(root)
         Images(self._root).keep(root)
+
+    def _settle(self, root: Descriptor) -> None:
+        """Pin *root*, and make all blobs durable that it may refer to."""
+        if not self.pin(root.digest):
+            raise NotFound(f"blob {root.digest} is not in the store")
+        with self._lock:
+            self._sync(self._published | self._pinned)
 
     def _publish(self, text: str, path: Path, target: Path) -> bool:
         """Give *path* its name, pinned; False if the name is taken."""
@@ -161,26 +200,41 @@ class Session:
                     rename_noreplace(path, target)
                 except FileExistsError:
                     return False
-        sync_directory(target.parent)
         return True
+
+    def _sync(self, algorithms: set[str]) -> None:
+        for algorithm in sorted(algorithms):
+            sync_directory(self._root / "blobs" / algorithm)
+        self._published -= algorithms
+        self._pinned -= algorithms
 
     # ---- lease
 
     def close(self) -> None:
         """Give back the lease and what is left of tmp. Nothing happens the second time."""
         with self._lock:
-            if self._lease is None:
+            self._closed = True
+            if self._lease is None or self._gc_lock is None:
                 return
-            if self._made_tmp:
-                from layers.remove import remove_tree
+            lease, gc_lock = self._lease, self._gc_lock
+            try:
+                self._sync(self._published)
+                self._remove_tmp()
+                with self._shared():
+                    (self._root / "leases" / self._id).unlink(missing_ok=True)
+            finally:
+                # If the above failed, gc finds a lease that nobody holds, and tidies up.
+                self._lease = self._gc_lock = None
+                fcntl.flock(lease, fcntl.LOCK_UN)
+                os.close(lease)
+                os.close(gc_lock)
 
-                remove_tree(self._root / "tmp" / self._id)
-            with self._shared():
-                (self._root / "leases" / self._id).unlink(missing_ok=True)
-            os.close(self._lease)
-            assert self._gc_lock is not None
-            os.close(self._gc_lock)
-            self._lease = self._gc_lock = None
+    def _remove_tmp(self) -> None:
+        if self._made_tmp:
+            from layers.remove import remove_tree
+
+            remove_tree(self._root / "tmp" / self._id)
+            self._made_tmp = False
 
     def __enter__(self) -> Session:
         return self
@@ -194,6 +248,8 @@ class Session:
         self.close()
 
     def _take_lease(self) -> int:
+        if self._closed:
+            raise ValueError("the session is closed")
         if self._lease is None:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             self._gc_lock = os.open(self._root / "gc.lock", flags, 0o644)
@@ -228,70 +284,3 @@ class _Shared:
 
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._fd, fcntl.LOCK_UN)
-
-
-class Ingest:
-    """A blob being written: invisible until commit(). As a context manager it aborts the rest."""
-
-    def __init__(self, session: Session, path: Path) -> None:
-        self._session = session
-        self._path = path
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._fd: int | None = os.open(path, flags, 0o444)
-        self._hash = hashlib.sha256()
-        self.size = 0  # bytes written so far
-
-    def write(self, data: bytes) -> None:
-        """Append *data*."""
-        assert self._fd is not None
-        self._hash.update(data)
-        self.size += len(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
-
-    def commit(
-        self, media_type: str, expected: Digest | None = None, size: int | None = None
-    ) -> Descriptor:
-        """
-        Publish what was written; its descriptor.
-
-        Corrupt if it is not *expected* or has not *size* bytes. A blob that is there already is
-        left as it is.
-        """
-        digest = Digest("sha256:" + self._hash.hexdigest())
-        if size is not None and size != self.size:
-            self.abort()
-            raise Corrupt(f"blob {digest}: {self.size} bytes were written, {size} expected")
-        if expected is not None and expected.algorithm == "sha256" and expected != digest:
-            self.abort()
-            raise Corrupt(f"blob {expected}: the bytes hash to {digest}")
-        name = expected or digest
-        assert self._fd is not None
-        try:
-            os.fsync(self._fd)
-        except BaseException:
-            self.abort()
-            raise
-        os.close(self._fd)
-        self._fd = None
-        self._session.publish_blob(name, self._path)
-        return Descriptor(media_type, name, self.size)
-
-    def abort(self) -> None:
-        """Leave nothing behind. Nothing happens after commit()."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-            self._path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Ingest:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.abort()
