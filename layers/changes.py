@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from layers.copytree import copy_metadata
+from layers.entry import Entry
 from layers.inroot import Descent, remove_tree
 from layers.ondisk import (
     entry_of,
@@ -98,21 +99,19 @@ def collect(root_fd: int, manifest: Manifest, below_fd: int, upper_fd: int) -> N
 def merge(layer_fd: int, root_fd: int) -> None:
     """Move what is in the layer directory *layer_fd*, in overlay's form, over *root_fd*."""
     with Descent(layer_fd) as layer, Descent(root_fd) as root:
-        todo = [_merge_names(layer.fd, root.fd)]
-        while True:
-            if todo[-1]:
-                name = todo[-1].pop()
-                _enter_merged(name, layer, root)
-                todo.append(_merge_names(layer.fd, root.fd))
+        stack = [_merge_directory(layer.fd, root.fd)]
+        while stack:
+            entry, names = stack[-1]
+            if names:
+                _enter_merged(names.pop(), layer, root)
+                stack.append(_merge_directory(layer.fd, root.fd))
                 continue
-            entry = entry_of("", os.fstat(layer.fd), xattrs=exported_xattrs(layer.fd))
             replace_xattrs(root.fd, entry)
             write_metadata(root.fd, entry)
-            todo.pop()
-            if not todo:
-                return
-            layer.up()
-            root.up()
+            stack.pop()
+            if stack:
+                layer.up()
+                root.up()
 
 
 class _Frame:
@@ -295,8 +294,13 @@ def _same_bytes(one: int, other: int) -> bool:
             return True
 
 
-def _merge_names(layer: int, root: int) -> list[str]:
-    """Move what is no directory from *layer* to *root*; the names of the directories."""
+def _merge_directory(layer: int, root: int) -> tuple[Entry, list[str]]:
+    """
+    Move what is no directory from *layer* to *root*.
+
+    What *layer* was before (moving files out gives it another time), and the directories in it.
+    """
+    entry = entry_of("", os.fstat(layer), xattrs=exported_xattrs(layer))
     directories = []
     for name in os.listdir(layer):
         status = os.stat(name, dir_fd=layer, follow_symlinks=False)
@@ -306,7 +310,7 @@ def _merge_names(layer: int, root: int) -> list[str]:
         remove_tree(name, root)
         if not is_whiteout(status):
             os.rename(name, name, src_dir_fd=layer, dst_dir_fd=root)
-    return directories
+    return entry, directories
 
 
 def _enter_merged(name: str, layer: Descent, root: Descent) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Final
@@ -15,6 +16,7 @@ from ocispec.errors import Unsupported
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Any directory that every host has, and that the mount does not need.
 _PLACE: Final = "/dev"
+Directories = Sequence[tuple[str, Path]]  # "lowerdir" (topmost first), "upperdir", "workdir"
 
 
 def mount_overlay(
@@ -36,53 +38,40 @@ def mount_overlay(
     directories = [("lowerdir", path) for path in lowers]
     if upper is not None and work is not None:
         directories += [("upperdir", upper), ("workdir", work)]
-    opened: list[tuple[str, int]] = []
     try:
-        opened.extend((key, os.open(path, _DIRECTORY)) for key, path in directories)
-        try:
-            return _by_descriptor(opened, options, attrs)
-        except OSError as error:
-            for way in (_by_name, _by_mount):
-                try:
-                    return way(opened, options, attrs)
-                except (OSError, Unsupported):
-                    continue
-            raise error
-    finally:
-        for _, fd in opened:
-            os.close(fd)
+        return by_descriptor(directories, options, attrs)
+    except OSError as error:
+        for way in (by_name, by_mount):
+            try:
+                return way(directories, options, attrs)
+            except (OSError, Unsupported):
+                continue
+        raise error
 
 
-def _by_descriptor(opened: list[tuple[str, int]], options: Sequence[str], attrs: int) -> int:
-    directories: list[FsOption] = [(_appending(key), fd) for key, fd in opened]
-    return linux.fsmount_new("overlay", [*directories, *map(_pair, options)], attrs)
+def by_descriptor(directories: Directories, options: Sequence[str], attrs: int) -> int:
+    with _opened(directories) as opened:
+        named: list[FsOption] = [(_appending(key), fd) for key, fd in opened]
+        return linux.fsmount_new("overlay", [*named, *map(_pair, options)], attrs)
 
 
-def _by_name(opened: list[tuple[str, int]], options: Sequence[str], attrs: int) -> int:
-    directories: list[FsOption] = [(_appending(key), f"/proc/self/fd/{fd}") for key, fd in opened]
-    return linux.fsmount_new("overlay", [*directories, *map(_pair, options)], attrs)
+def by_name(directories: Directories, options: Sequence[str], attrs: int) -> int:
+    with _opened(directories) as opened:
+        named: list[FsOption] = [(_appending(key), f"/proc/self/fd/{fd}") for key, fd in opened]
+        return linux.fsmount_new("overlay", [*named, *map(_pair, options)], attrs)
 
 
-def _by_mount(opened: list[tuple[str, int]], options: Sequence[str], attrs: int) -> int:
+def by_mount(directories: Directories, options: Sequence[str], attrs: int) -> int:
     """
     By mount(2), which needs a place: one that only a thread of its own sees.
 
-    All options share one page, so the thread changes its directory to where descriptors have the
-    shortest names. Its namespace is gone when it ends, the copy of the mount is not.
+    The thread's mount namespace is gone when it ends, the copy of the mount is not.
     """
-    lowers = ":".join(str(fd) for key, fd in opened if key == "lowerdir")
-    others = [f"{key}={fd}" for key, fd in opened if key != "lowerdir"]
-    data = ",".join([f"lowerdir={lowers}", *others, *options])
     result: list[int | OSError | Unsupported] = []
 
     def run() -> None:
         try:
-            # It unshares the thread's current directory, too (unshare(2), CLONE_NEWNS).
-            linux.unshare(linux.CLONE_NEWNS)
-            linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
-            os.chdir("/proc/self/fd")
-            linux.mount("overlay", _PLACE, "overlay", _flags(attrs), data)
-            result.append(linux.bind_fd(_PLACE))
+            result.append(_in_own_namespace(directories, options, attrs))
         except (OSError, Unsupported) as error:
             result.append(error)
 
@@ -94,9 +83,32 @@ def _by_mount(opened: list[tuple[str, int]], options: Sequence[str], attrs: int)
     raise result[0]
 
 
-def _flags(attrs: int) -> int:
-    # MS_RDONLY, MS_NOSUID, MS_NODEV and MS_NOEXEC have the values of their MOUNT_ATTR_* twins.
-    return attrs & 0xF
+def _in_own_namespace(directories: Directories, options: Sequence[str], attrs: int) -> int:
+    # The thread gets a current directory of its own with it (unshare(2), CLONE_NEWNS).
+    linux.unshare(linux.CLONE_NEWNS)
+    linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+    # Opened only now: overlayfs takes directories of this namespace's mounts alone.
+    with _opened(directories) as opened:
+        lowers = ":".join(str(fd) for key, fd in opened if key == "lowerdir")
+        others = [f"{key}={fd}" for key, fd in opened if key != "lowerdir"]
+        # All options share one page, so directories are named from where names are the shortest.
+        os.chdir("/proc/self/fd")
+        # MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC have the values of their MOUNT_ATTR_* twins.
+        data = ",".join([f"lowerdir={lowers}", *others, *options])
+        linux.mount("overlay", _PLACE, "overlay", attrs & 0xF, data)
+    return linux.bind_fd(_PLACE)
+
+
+@contextmanager
+def _opened(directories: Directories) -> Iterator[list[tuple[str, int]]]:
+    opened: list[tuple[str, int]] = []
+    try:
+        for key, path in directories:
+            opened.append((key, os.open(path, _DIRECTORY)))
+        yield opened
+    finally:
+        for _, fd in opened:
+            os.close(fd)
 
 
 def _appending(key: str) -> str:

@@ -27,6 +27,7 @@ from layers.linux import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY,
 from layers.session import Session
 from layers.snapshots import Draft, Mount, SnapshotID, next_snapshot, unpack_once
 from layers.store import Store
+from ocispec.errors import Unsupported
 from ocispec.model import Layer
 
 _VIEW: Final = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
@@ -104,7 +105,15 @@ class PlainCopy:
             change.mkdir()
             with self.view(parent) as below:
                 lower = None if parent is None else below
-                apply_verified(layer, change, lower, store, prefix=_PREFIX)
+                try:
+                    apply_verified(layer, change, lower, store, prefix=_PREFIX)
+                except PermissionError as error:
+                    # overlayfs refuses 0:0 devices, which a layer directory has for what it
+                    # deletes (fs/overlayfs/dir.c, ovl_mknod).
+                    raise Unsupported(
+                        f"layer {layer.blob.digest} cannot be unpacked in {self._root}: {error}",
+                        hint="put the store on another file system with --root",
+                    ) from error
             self._copy(parent, tree, scratch)
             with _opened(change) as source, _opened(tree) as target:
                 merge(source, target)
