@@ -263,6 +263,8 @@ class Tree:
                 digest, data = hash_file(fd, entry.size)
                 xattrs = xattrs_of(fd)
                 is_stable = is_same(os.fstat(fd), entry.status)
+            except IsADirectoryError as error:
+                raise changed(entry.path) from error
             finally:
                 os.close(fd)
             if is_stable:

@@ -96,7 +96,10 @@ class CheckedFile:
         self._hash = None if digest is None else hashlib.sha256()
 
     def read(self, size: int = -1, /) -> bytes:
-        data = os.read(self._fd, CHUNK if size < 0 else size)
+        try:
+            data = os.read(self._fd, CHUNK if size < 0 else size)
+        except IsADirectoryError as error:
+            raise changed(self._path) from error
         if self._hash is not None:
             self._hash.update(data)
         if not data and size:
