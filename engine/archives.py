@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeVar
 
 from engine import images
 from engine.engine import Engine
@@ -23,7 +23,10 @@ from ocispec.content import Readable, VerifiedReader
 from ocispec.digest import DiffID, Digest
 from ocispec.errors import Corrupt, Invalid
 from ocispec.model import MAX_DOCUMENT, Descriptor, ImageConfig, Index, Manifest
+from ocispec.platform import host
 from ocispec.reference import Reference
+
+_Any = TypeVar("_Any")
 
 _BLOCK: Final = 1 << 20
 _MAX_NAMES: Final = 100_000
@@ -196,12 +199,40 @@ def _joined(base: str, target: str) -> str:
 def _load_layout(session: Session, archive: _Archive) -> list[str]:
     index = Index.decode(archive.small("index.json"), mediatypes.OCI_INDEX)
     loaded = []
-    for root in index.manifests:
+    for entry in index.manifests:
+        root = _whole(archive, entry)
         _take(session, archive, root, 0)
-        text = root.annotations.get("io.containerd.image.name") or root.annotations.get(REF_NAME)
         bare = Descriptor(root.media_type, root.digest, root.size)
-        loaded.append(_name(session, bare, text))
+        loaded.append(_name(session, bare, _layout_name(entry)))
     return loaded
+
+
+def _layout_name(entry: Descriptor) -> str | None:
+    name = entry.annotations.get("io.containerd.image.name")
+    if name is None:
+        # By the spec any text; a whole reference from pybuild and skopeo, a bare tag from others.
+        text = entry.annotations.get(REF_NAME, "")
+        name = text if "/" in text or ":" in text else None
+    return name
+
+
+def _whole(archive: _Archive, root: Descriptor) -> Descriptor:
+    """
+    *root*, or if it is an index of which parts are missing, the part for this machine.
+
+    ``docker save`` writes an image's whole index, with the blobs of one platform.
+    """
+    name = _blob_path(root.digest)
+    if root.media_type not in mediatypes.INDEXES or not archive.has(name):
+        return root
+    index = Index.decode(archive.small(name), root.media_type)
+    if all(archive.has(_blob_path(child.digest)) for child in index.manifests):
+        return root
+    for child in index.manifests:
+        fits = child.platform is None or host().matches(child.platform)
+        if fits and archive.has(_blob_path(child.digest)):
+            return child
+    return root
 
 
 def _take(session: Session, archive: _Archive, blob: Descriptor, depth: int) -> None:
@@ -223,17 +254,35 @@ def _take(session: Session, archive: _Archive, blob: Descriptor, depth: int) -> 
 
 
 def _load_docker(session: Session, archive: _Archive) -> list[str]:
-    try:
-        listing = json.loads(archive.small("manifest.json"))
-        images_ = [(str(i["Config"]), list(i["Layers"]), i.get("RepoTags") or []) for i in listing]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Invalid(f"manifest.json is not what docker save writes: {error}") from error
     loaded = []
-    for config_name, layer_names, tags in images_:
-        root = _docker_image(session, archive, config_name, [str(name) for name in layer_names])
-        names = [_name(session, root, str(tag)) for tag in tags]
-        loaded += names or [_name(session, root, None)]
+    for config_name, layer_names, tags in _listing(archive.small("manifest.json")):
+        names = [Reference.parse(tag) for tag in tags]
+        root = _docker_image(session, archive, config_name, layer_names)
+        loaded += [_name(session, root, str(name)) for name in names]
+        if not names:
+            loaded.append(_name(session, root, None))
     return loaded
+
+
+def _listing(data: bytes) -> list[tuple[str, list[str], list[str]]]:
+    """Each image's config, layers and names, as the docker archive's manifest.json has them."""
+    try:
+        listing = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"manifest.json is not a JSON document: {error}") from error
+    images_ = []
+    for entry in _list_of(dict, listing):
+        config, tags = entry.get("Config"), entry.get("RepoTags")
+        if not isinstance(config, str):
+            raise Invalid("manifest.json: an image has no config")
+        images_.append((config, _list_of(str, entry.get("Layers")), _list_of(str, tags or [])))
+    return images_
+
+
+def _list_of(kind: type[_Any], value: Any) -> list[_Any]:
+    if not isinstance(value, list) or not all(isinstance(item, kind) for item in value):
+        raise Invalid(f"manifest.json: a list of {kind.__name__} was expected")
+    return value
 
 
 def _docker_image(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from builder.dockerfile.instructions import From, Workdir
+from builder.dockerfile.instructions import Workdir
 from builder.dockerfile.parse import parse
 from builder.dockerfile.source import SourceFile
 from builder.execute.copy import Item, write
@@ -34,6 +34,7 @@ _ALLOWED: Final = (
     *("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "STOPSIGNAL"),
     *("USER", "VOLUME", "WORKDIR", "SHELL"),
 )
+_HINT: Final = f"allowed are {', '.join(_ALLOWED)}"
 
 
 def import_rootfs(
@@ -88,20 +89,18 @@ def _changed(changes: Sequence[str]) -> dict[str, Any]:
         env={},
     )
     for text in changes:
-        keyword = text.split(maxsplit=1)[0].upper() if text.strip() else ""
-        if keyword not in _ALLOWED:
-            raise Invalid(
-                f"{keyword or 'an empty text'} is not a valid change command",
-                hint=f"allowed are {', '.join(_ALLOWED)}",
-            )
-        source = SourceFile("--change", b"FROM scratch\n" + text.encode())
-        for item in parse(source).instructions:
-            if isinstance(item, From):
-                continue
+        source = SourceFile("--change", b"FROM scratch\n" + os.fsencode(text))
+        _, *items = parse(source).instructions
+        if not items:
+            raise Invalid("an empty text is not a valid change command", hint=_HINT)
+        for item in items:
             if isinstance(item, Workdir):
                 state.config["WorkingDir"] = state.absolute(state.expand(item.path))
             elif isinstance(item, config_instructions.ConfigInstruction):
                 config_instructions.lower(state, item)
+            else:
+                keyword = item.original.split(maxsplit=1)[0].upper()
+                raise Invalid(f"{keyword} is not a valid change command", hint=_HINT)
     return {key: value for key, value in state.config.items() if value is not None}
 
 

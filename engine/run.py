@@ -196,7 +196,10 @@ def _capabilities(add: Sequence[str], drop: Sequence[str]) -> frozenset[str]:
                 raise Usage(f"unknown capability {name!r}")
         return frozenset(chosen)
 
-    return (DEFAULT_CAPABILITIES - named(drop)) | named(add)
+    added, dropped = named(add), named(drop)
+    if added == ALL_CAPABILITIES:
+        return added - dropped
+    return (DEFAULT_CAPABILITIES - dropped) | added
 
 
 def _wait(process: Process, request: RunRequest, attach: Callable[[Process], None] | None) -> Exit:

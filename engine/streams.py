@@ -7,7 +7,7 @@ from typing import Any, Final
 from layers.compress import decompressor, sniff
 from ocispec import mediatypes
 from ocispec.content import Readable
-from ocispec.errors import Invalid
+from ocispec.errors import Corrupt, Invalid
 
 _HEAD: Final = 512  # bytes; enough for every magic number, a tar header among them
 _MEDIA_TYPES: Final = {
@@ -26,16 +26,36 @@ def plain_tar(raw: Readable) -> Readable:
     form = sniff(head)
     if form in _MEDIA_TYPES:
         return decompressor(_MEDIA_TYPES[form], stream)
-    file: Any = stream  # bz2 and lzma call read() only, though their stubs want a whole file
-    if form == "bzip2":
-        import bz2
+    if form in ("bzip2", "xz"):
+        return _Standard(form, stream)
+    raise Invalid("not a tar archive", hint="a tar is expected, plain or compressed")
 
-        return bz2.BZ2File(file)
-    if form == "xz":
+
+class _Standard:
+    """What the standard library unpacks; its errors become ours."""
+
+    def __init__(self, form: str, raw: Readable) -> None:
+        import bz2
         import lzma
 
-        return lzma.LZMAFile(file)
-    raise Invalid("not a tar archive", hint="a tar is expected, plain or compressed")
+        file: Any = raw  # both call read() only, though their stubs want a whole file
+        self._form = form
+        kinds: dict[str, type[bz2.BZ2File | lzma.LZMAFile]]
+        kinds = {"bzip2": bz2.BZ2File, "xz": lzma.LZMAFile}
+        self._file = kinds[form](file)
+        # BZ2File raises a bare OSError for bad data; one of the system has an errno.
+        self._errors = (EOFError, lzma.LZMAError, OSError)
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            return self._file.read(size)
+        except self._errors as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise Corrupt(f"the {self._form} data is damaged or cut short: {error}") from error
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class _Replayed:

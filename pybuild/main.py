@@ -7,6 +7,7 @@ arguments of ``build`` are read here, by the table that Typer's command is made 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import NoReturn
@@ -17,6 +18,9 @@ from pybuild.failures import guarded
 
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
+    # Modules being loaded look like garbage in the making: the collector would walk them all,
+    # time and again, for nothing (measured: 4 of 85 ms).
+    gc.set_threshold(50_000)
     status = run(sys.argv[1:])
     try:
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections import deque
@@ -14,6 +15,8 @@ from ocispec.errors import Usage
 
 KINDS: Final = ("auto", "plain", "tty", "quiet", "json", "rawjson")
 _REMEMBERED: Final = 50  # lines of a step's output that are shown when it fails
+# ECMA-48 control sequences, such as colours, and operating system commands, such as titles.
+_ESCAPES: Final = r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
 
 
 class Display(Protocol):
@@ -184,6 +187,9 @@ def outcome(event: StepEnded) -> str:
 
 def visible(text: str) -> str:
     """*text* without control characters: a Dockerfile must not drive a terminal."""
+    if text.isprintable():
+        return text
+    text = re.sub(_ESCAPES, "", text).expandtabs()
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

@@ -15,8 +15,6 @@ from pybuild import places, progress
 from pybuild.options import Values
 from pybuild.units import added_host, size_in_bytes
 
-_NETWORKS = ("default", "none", "host")
-
 
 def build_command(values: Values, positional: Sequence[str]) -> int:
     """Build as *values* say, with the context *positional*; 0 if it worked."""
@@ -45,28 +43,25 @@ def build_command(values: Values, positional: Sequence[str]) -> int:
 
 def _request(values: Values, context: str) -> BuildRequest:
     file = _text(values, "file")
-    network = _text(values, "network") or "default"
-    if network not in _NETWORKS:
-        raise Usage(f"network mode {network!r} is not supported", hint="default, none or host")
-    platform = _text(values, "platform")
+    build_args = dict(_build_arg(text) for text in _texts(values, "build_arg"))
     shm_size = _text(values, "shm_size")
     _refuse_remote(context)
     return BuildRequest(
         context=Path(context).absolute(),
         dockerfile=Path(file).absolute() if file and file != "-" else None,
         dockerfile_text=sys.stdin.buffer.read() if file == "-" else None,
-        tags=tuple(Reference.parse(tag).with_default_tag() for tag in _texts(values, "tag")),
+        tags=tuple(_tag(text) for text in _texts(values, "tag")),
         target=_text(values, "target"),
-        build_args=dict(_build_arg(text) for text in _texts(values, "build_arg")),
+        build_args=build_args,
         labels=dict(_pair(text, "--label") for text in _texts(values, "label")),
-        platform=Platform.parse(platform) if platform else None,
+        platform=_platform(_text(values, "platform")),
         no_cache=bool(values["no_cache"]),
         pull=bool(values["pull"]),
-        network=network,
+        network=_text(values, "network") or "default",
         add_hosts=tuple(added_host(text) for text in _texts(values, "add_host")),
         shm_size=size_in_bytes(shm_size, "--shm-size") if shm_size else None,
         ulimits=dict(_ulimit(text) for text in _texts(values, "ulimit")),
-        epoch=_epoch(_text(values, "timestamp")),
+        epoch=_epoch(_text(values, "timestamp"), build_args.get("SOURCE_DATE_EPOCH")),
         resolv_conf=places.resolv_conf(),
     )
 
@@ -79,8 +74,22 @@ def _refuse_remote(context: str) -> None:
         )
 
 
-def _epoch(option: str | None) -> int | None:
-    text = option if option is not None else places.environment("SOURCE_DATE_EPOCH")
+def _tag(text: str) -> Reference:
+    ref = Reference.parse(text)
+    if ref.digest is not None:
+        raise Invalid(f"invalid tag {text!r}: an image is not named by its digest")
+    return ref.with_default_tag()
+
+
+def _platform(text: str | None) -> Platform | None:
+    if text is not None and "," in text:
+        raise Usage("several platforms at once are not built yet", hint="build one after the other")
+    return Platform.parse(text) if text else None
+
+
+def _epoch(option: str | None, argument: str | None) -> int | None:
+    """The option's, else the build argument's (as BuildKit), else the environment's."""
+    text = option or argument or places.environment("SOURCE_DATE_EPOCH")
     if not text:
         return None
     if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 33:
