@@ -3,9 +3,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
-from contracts.snapshots_contract import EDITS, PARENT, SnapshotsContract, entries
+from contracts.snapshots_contract import EDITS, PARENT, SnapshotsContract, entries, forget_snapshots
 from support.layerstack import BASE
 from support.snapshots import mounted, shown, step
 from support.trees import ROOT_ONLY, TIME, listing, overlay, shell, tree
@@ -211,3 +212,53 @@ class TestCopyTree:
         target = self.copy(tmp_path, source)
 
         assert len(Tree(target, None).scan()) == 301
+
+
+NAMES = ("a", "b", "c")
+OPERATIONS = (
+    "mkdir -p {a}",
+    "rm -rf {a}",
+    "rm -rf {a}; mkdir -p {a}",
+    "[ -d {a} ] || echo {n} > {a}",
+    "[ -f {a} ] && chmod 4755 {a}",
+    "[ -d {a} ] && chmod 700 {a}",
+    "[ -d {a} ] && rm -rf {a}/*",
+    "[ -d {a} ] || ln -sfn x {a}",
+    "[ -e {b} ] || mv {a} {b}",
+    "rm -rf {b}; mv {a} {b}",
+    "rm -rf {b}; cp -a {a} {b}",
+    "[ -f {a} ] && [ ! -L {a} ] && setfattr -n user.k -v {n} {a}",
+    "touch -h -d @16{n}000000 {a}",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_is_done_overlayfs_makes_the_same_layer(tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
+
+    def script(count: int) -> str:
+        lines = []
+        for _ in range(count):
+            a, b = ("/".join(random.choices(NAMES, k=random.randint(1, 3))) for _ in range(2))
+            command = random.choice(OPERATIONS).format(a=a, b=b, n=random.randint(10, 99))
+            lines.append(f"({command}) 2> /dev/null || true")
+        return "\n".join(lines)
+
+    base = script(25) + "\nfind . -exec touch -h -d @1600000000 {} +"
+    edits = script(random.randint(1, 10))
+    layers = []
+    for number, kind in enumerate((Overlay, PlainCopy)):
+        store = Store.at(tmp_path / f"store{number}")
+        snapshots = kind(store.root)
+        with store.session() as session:
+            parent, first, _ = step(snapshots, None, session, base)
+            snapshot, second, seen = step(snapshots, parent, session, edits)
+            assert shown(snapshots, snapshot) == seen
+            forget_snapshots(store)
+            parent = snapshots.unpack(None, first.layer, store, session)
+            assert snapshots.unpack(parent, second.layer, store, session) == snapshot
+            assert shown(snapshots, snapshot) == seen
+        layers.append((second.layer.identity, entries(store, second.layer)))
+
+    assert layers[0] == layers[1]
