@@ -26,7 +26,7 @@ from ocispec.model import MAX_DOCUMENT, Descriptor, ImageConfig, Index, Manifest
 from ocispec.platform import host
 from ocispec.reference import Reference
 
-_Any = TypeVar("_Any")
+_Item = TypeVar("_Item")
 
 _BLOCK: Final = 1 << 20
 _MAX_NAMES: Final = 100_000
@@ -279,7 +279,7 @@ def _listing(data: bytes) -> list[tuple[str, list[str], list[str]]]:
     return images_
 
 
-def _list_of(kind: type[_Any], value: Any) -> list[_Any]:
+def _list_of(kind: type[_Item], value: Any) -> list[_Item]:
     if not isinstance(value, list) or not all(isinstance(item, kind) for item in value):
         raise Invalid(f"manifest.json: a list of {kind.__name__} was expected")
     return value
