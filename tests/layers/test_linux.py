@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -89,8 +91,6 @@ def test_syncfs_needs_an_open_file() -> None:
 
 
 def test_importing_it_does_not_load_ctypes() -> None:
-    import subprocess
-
     program = "import sys, layers.linux; sys.exit('ctypes' in sys.modules)"
     subprocess.run(
         [sys.executable, "-c", program], check=True, cwd=Path(linux.__file__).parent.parent
@@ -156,17 +156,22 @@ class TestMounts:
             os.close(mount)
 
     def test_a_mount_can_be_attached(self, root: Path) -> None:
-        child = os.fork()
-        if not child:
-            status = 1
-            try:
-                linux.unshare(linux.CLONE_NEWNS)
-                linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
-                target = os.open(root, os.O_PATH)
-                linux.move_mount(linux.fsmount_new("tmpfs"), target, "d")
-                status = len(os.listdir(root / "d"))
-            finally:
-                os._exit(status)
+        seen: list[list[str]] = []
 
-        assert os.waitpid(child, 0)[1] == 0
+        def attach() -> None:
+            linux.unshare(linux.CLONE_NEWNS)
+            linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+            target = os.open(root, os.O_PATH)
+            mount = linux.fsmount_new("tmpfs")
+            linux.move_mount(mount, target, "d")
+            seen.append(os.listdir(root / "d"))
+            os.close(mount)
+            os.close(target)
+
+        # A mount namespace is a thread's own: others see nothing of it.
+        thread = threading.Thread(target=attach)
+        thread.start()
+        thread.join()
+
+        assert seen == [[]]
         assert os.listdir(root / "d") == ["b"]
