@@ -1,5 +1,5 @@
 """
-Linux system calls that the standard library lacks: detached mounts, openat2, syncfs, renameat2.
+Linux system calls that the standard library lacks: detached mounts, syncfs, renameat2.
 
 ctypes is loaded by the first call, not by the import. A failed call raises OSError naming the call
 and the path; a failed mount also says what the kernel wrote to its context (fsopen(2)).
@@ -27,25 +27,12 @@ AT_RECURSIVE: Final = 0x8000
 MOUNT_ATTR_RDONLY: Final = 0x1
 MOUNT_ATTR_NOSUID: Final = 0x2
 MOUNT_ATTR_NODEV: Final = 0x4
-MOUNT_ATTR_NOEXEC: Final = 0x8
-MOUNT_ATTR_NOATIME: Final = 0x10
 
-RESOLVE_NO_XDEV: Final = 0x1
-RESOLVE_NO_MAGICLINKS: Final = 0x2
-RESOLVE_NO_SYMLINKS: Final = 0x4
-RESOLVE_BENEATH: Final = 0x8
-RESOLVE_IN_ROOT: Final = 0x10
 
-CLONE_FS: Final = 0x200
 CLONE_NEWNS: Final = 0x20000
-CLONE_NEWUSER: Final = 0x10000000
 
 MS_REC: Final = 0x4000
 MS_PRIVATE: Final = 1 << 18
-MS_SLAVE: Final = 1 << 19
-
-# fsconfig(2) copies at most this much of a string value, its NUL included (fs/fsopen.c).
-FSCONFIG_STRING_MAX: Final = 256
 
 _FSOPEN_CLOEXEC: Final = 1
 _FSMOUNT_CLOEXEC: Final = 1
@@ -54,8 +41,6 @@ _FSCONFIG_SET_STRING: Final = 1
 _FSCONFIG_SET_FD: Final = 5
 _FSCONFIG_CMD_CREATE: Final = 6
 _OPEN_TREE_CLONE: Final = 1
-_MOVE_MOUNT_F_EMPTY_PATH: Final = 0x4
-_MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
 _RENAME_NOREPLACE: Final = 1
 _FICLONE: Final = 0x40049409
 
@@ -63,11 +48,9 @@ _FICLONE: Final = 0x40049409
 # matter here: x86-64's own and the generic one (include/uapi/asm-generic/unistd.h).
 _NUMBERS: Final = {
     "open_tree": 428,
-    "move_mount": 429,
     "fsopen": 430,
     "fsconfig": 431,
     "fsmount": 432,
-    "openat2": 437,
     "mount_setattr": 442,
 }
 _OLDER: Final = {
@@ -120,12 +103,6 @@ def bind_fd(path: str, *, dir_fd: int = AT_FDCWD, recursive: bool = False, attrs
     return mount
 
 
-def move_mount(mount: int, target: int, path: str = "") -> None:
-    """Attach the detached *mount* at *path* under *target*; at *target* itself if it is empty."""
-    flags = _MOVE_MOUNT_F_EMPTY_PATH | (0 if path else _MOVE_MOUNT_T_EMPTY_PATH)
-    _call("move_mount", mount, "", target, path, flags)
-
-
 def mount_setattr(mount: int, attrs: int, clear: int = 0, *, recursive: bool = False) -> None:
     """Set the MOUNT_ATTR_* bits *attrs* and clear the bits *clear* of a mount."""
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
@@ -140,24 +117,6 @@ def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "")
 def unshare(flags: int) -> None:
     """unshare(2) for the calling thread."""
     _call("unshare", flags)
-
-
-def openat2(
-    dir_fd: int,
-    path: str,
-    flags: int,
-    mode: int = 0,
-    resolve: int = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
-) -> int:
-    """Open *path* as if *dir_fd* were the root directory; the caller closes."""
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
-    while True:
-        try:
-            return _call("openat2", dir_fd, path or ".", how, len(how))
-        except OSError as error:
-            # A rename during the walk makes the kernel give up rather than guess (openat2(2)).
-            if error.errno not in (errno.EAGAIN, errno.EINTR):
-                raise
 
 
 def syncfs(fd: int) -> None:

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -46,38 +44,6 @@ class TestRename:
             linux.rename_noreplace(root / "none", root / "new")
 
         assert raised.value.filename == str(root / "none")
-
-
-class TestOpenat2:
-    @pytest.mark.parametrize("path", ["out", "up", "a", "d/../a", "/a", "../../a"])
-    def test_links_and_dots_stay_in_the_root(self, root: Path, path: str) -> None:
-        top = os.open(root, os.O_PATH)
-        try:
-            fd = linux.openat2(top, path, os.O_RDONLY)
-        finally:
-            os.close(top)
-
-        with os.fdopen(fd) as file:
-            assert file.read() == "1"
-            assert not os.get_inheritable(file.fileno())
-
-    def test_the_empty_path_is_the_root(self, root: Path) -> None:
-        top = os.open(root, os.O_PATH)
-        fd = linux.openat2(top, "", os.O_RDONLY | os.O_DIRECTORY)
-
-        assert os.path.samestat(os.fstat(top), os.fstat(fd))
-        os.close(fd)
-        os.close(top)
-
-    def test_magic_links_are_refused(self) -> None:
-        proc = os.open("/proc/self/fd", os.O_PATH)
-        try:
-            with pytest.raises(OSError, match="openat2") as raised:
-                linux.openat2(proc, str(proc), os.O_RDONLY)
-        finally:
-            os.close(proc)
-
-        assert raised.value.errno == errno.ELOOP
 
 
 def test_a_file_system_that_cannot_share_blocks_says_no(tmp_path: Path) -> None:
@@ -154,24 +120,3 @@ class TestMounts:
             assert os.readlink("", dir_fd=mount) == "/a"
         finally:
             os.close(mount)
-
-    def test_a_mount_can_be_attached(self, root: Path) -> None:
-        seen: list[list[str]] = []
-
-        def attach() -> None:
-            linux.unshare(linux.CLONE_NEWNS)
-            linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
-            target = os.open(root, os.O_PATH)
-            mount = linux.fsmount_new("tmpfs")
-            linux.move_mount(mount, target, "d")
-            seen.append(os.listdir(root / "d"))
-            os.close(mount)
-            os.close(target)
-
-        # A mount namespace is a thread's own: others see nothing of it.
-        thread = threading.Thread(target=attach)
-        thread.start()
-        thread.join()
-
-        assert seen == [[]]
-        assert os.listdir(root / "d") == ["b"]
