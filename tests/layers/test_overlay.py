@@ -248,3 +248,43 @@ class TestSnapshotsFor:
 
         with pytest.raises(Unsupported, match="made with other privileges"):
             snapshots_for(store)
+
+
+IN_A_USER_NAMESPACE = """
+import sys
+from pathlib import Path
+from support.snapshots import shown, step
+from layers.snapshots import snapshots_for
+from layers.store import Store
+store = Store.at(Path(sys.argv[1]))
+snapshots = snapshots_for(store)
+with store.session() as session:
+    parent, _, _ = step(snapshots, None, session, sys.argv[2])
+    snapshot, written, seen = step(snapshots, parent, session, sys.argv[3])
+    assert shown(snapshots, snapshot) == seen
+print((store.root / "snapshots.form").read_text().strip(), written.layer.identity)
+"""
+
+
+def test_a_layer_made_in_a_user_namespace_is_the_one_that_root_makes(
+    tmp_path: Path, store: Store, session: Session
+) -> None:
+    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*namespace, "true"], check=False, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("user namespaces are not to be had here")
+    base = "mkdir -p d e/f; echo 1 > d/a; echo 2 > e/f/b; find . -exec touch -d @1600000000 {} +"
+    edits = "rm d/a; rm -r e; mkdir e; echo 1 > e/n; setfattr -n user.k -v v e/n"
+    code = Path(overlaymount.__file__).parent.parent
+
+    done = subprocess.run(
+        [*namespace, sys.executable, "-c", IN_A_USER_NAMESPACE, tmp_path / "own", base, edits],
+        env={**os.environ, "PYTHONPATH": f"{code}:{code / 'tests'}"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+
+    snapshots = snapshots_for(store)
+    parent, _, _ = step(snapshots, None, session, base)
+    _, written, _ = step(snapshots, parent, session, edits)
+    assert done.stdout == f"overlay userxattr {written.layer.identity}\n"
