@@ -46,8 +46,15 @@ def load(
     names: Sequence[Reference] = (),
     platform: Platform | None = None,
 ) -> StoredImage:
-    """The image *root* for *platform*; this machine's by default. NotFound if it has none."""
-    manifest_blob = select_platform(store, root, platform or host())
+    """
+    The image *root* for *platform*; NotFound if it has none.
+
+    Without *platform* this machine's is preferred, then any that is in the store.
+    """
+    if platform is not None:
+        manifest_blob = select_platform(store, root, platform)
+    else:
+        manifest_blob = _preferred(store, root)
     data = read_small(store, manifest_blob, MAX_DOCUMENT)
     manifest = Manifest.decode(data, manifest_blob.media_type)
     config = ImageConfig.decode(read_small(store, manifest.config, MAX_DOCUMENT))
@@ -58,14 +65,29 @@ def select_platform(store: Store, root: Descriptor, platform: Platform) -> Descr
     """The manifest for *platform* in an index, the first that matches; a manifest is its own."""
     if root.media_type in mediatypes.MANIFESTS:
         return root
-    if root.media_type not in mediatypes.INDEXES:
-        raise Invalid(f"{root.digest} is not an image but {root.media_type}")
-    index = Index.decode(read_small(store, root, MAX_DOCUMENT), root.media_type)
-    for child in index.manifests:
+    children = _children(store, root)
+    for child in children:
         if child.platform is not None and platform.matches(child.platform):
             return child
-    offered = ", ".join(str(child.platform) for child in index.manifests if child.platform)
+    offered = ", ".join(str(child.platform) for child in children if child.platform)
     raise NotFound(f"no image for platform {platform}", hint=f"there are: {offered or 'none'}")
+
+
+def _preferred(store: Store, root: Descriptor) -> Descriptor:
+    if root.media_type in mediatypes.MANIFESTS:
+        return root
+    # A pull takes one platform's part of an index; the others are named, but not there.
+    here = [child for child in _children(store, root) if store.has(child)]
+    if not here:
+        raise NotFound(f"nothing of the index {root.digest} is in the store", hint="pull it again")
+    mine = [child for child in here if child.platform and host().matches(child.platform)]
+    return (mine or here)[0]
+
+
+def _children(store: Store, root: Descriptor) -> Sequence[Descriptor]:
+    if root.media_type not in mediatypes.INDEXES:
+        raise Invalid(f"{root.digest} is not an image but {root.media_type}")
+    return Index.decode(read_small(store, root, MAX_DOCUMENT), root.media_type).manifests
 
 
 def all_images(store: Store) -> Iterator[StoredImage]:

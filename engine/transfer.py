@@ -6,15 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from ocispec.copy import copy
-
 from builder.events import Notice, OnEvent, StepEnded, StepStarted
 from engine.engine import Engine
-from engine.images import select_platform
+from engine.images import load, select_platform
 from layers.session import Session
 from layers.store import Store
 from ocispec import mediatypes
 from ocispec.content import Readable
+from ocispec.copy import copy
 from ocispec.errors import Denied, NotFound, PybuildError
 from ocispec.model import Descriptor
 from ocispec.platform import Platform
@@ -50,31 +49,38 @@ def pull(
     """
     Copy the image *ref* for *platform* into the store and name it; its manifest.
 
-    Of an index only the manifest for the platform is taken.
+    Of an index only the manifest for the platform is taken. What was asked for by its digest is
+    found again by that digest.
     """
     repository = engine.client().repository(ref)
-    root = repository.resolve(ref)
+    asked = repository.resolve(ref)
     with engine.store.session() as session:
         sink = SessionSink(engine.store, session)
-        if root.media_type in mediatypes.INDEXES:
-            data = repository.open(root)
+        root = asked
+        if asked.media_type in mediatypes.INDEXES:
+            data = repository.open(asked)
             try:
-                sink.put(root, data)
+                sink.put(asked, data)
             finally:
                 data.close()
-            root = replace(select_platform(engine.store, root, platform), platform=None)
+            root = replace(select_platform(engine.store, asked, platform), platform=None)
         copy(root, repository, sink, jobs=max(engine.jobs, 4), on_blob=on_blob)
+        if ref.digest is not None:
+            session.keep(asked)
         if ref.tag is not None:
             session.tag(ref, root)
-        else:
-            session.keep(root)
     return root
 
 
 def push(engine: Engine, ref: Reference, *, on_blob: OnBlob | None = None) -> Descriptor:
     """Copy the image *ref* from the store to its registry, under the same name; its manifest."""
     root = engine.store.resolve(ref)
-    repository = engine.client().repository(ref)
+    # Layers of a base image are in the repository that it came from: a registry that mounts them
+    # from there need not be sent them.
+    neighbours = {
+        name.repository for name, _ in engine.store.images.names() if name.registry == ref.registry
+    }
+    repository = engine.client().repository(ref, mount_from=sorted(neighbours))
     copy(root, engine.store, repository, jobs=max(engine.jobs, 4), on_blob=on_blob)
     repository.tag(ref, root)
     return root
@@ -85,12 +91,39 @@ def ensure_image(
 ) -> Descriptor:
     """
     The manifest of *ref* for *platform*: the store's, or pulled if it is missing or *pull_always*.
+
+    The store's is taken for another platform only if the registry has none that fits.
     """
-    if not pull_always:
-        try:
-            return select_platform(engine.store, engine.store.resolve(ref), platform)
-        except NotFound:
-            pass
+    stored = None if pull_always else _stored(engine.store, ref, platform)
+    if stored is not None and _fits(engine.store, stored, platform):
+        return stored
+    try:
+        return _pulled(engine, ref, platform, on_event)
+    except PybuildError as error:
+        if stored is not None:
+            return stored
+        if isinstance(error, NotFound | Denied):
+            raise NotFound(
+                f"{ref.familiar}: {error.message}",
+                hint=error.hint or "is the name right, and are you logged in?",
+            ) from error
+        raise
+
+
+def _stored(store: Store, ref: Reference, platform: Platform) -> Descriptor | None:
+    try:
+        found = select_platform(store, store.resolve(ref), platform)
+    except NotFound:
+        return None
+    return found if store.has(found) else None
+
+
+def _fits(store: Store, root: Descriptor, platform: Platform) -> bool:
+    its = load(store, root).config.platform
+    return platform.matches(its) or not its.architecture  # which some tools leave out
+
+
+def _pulled(engine: Engine, ref: Reference, platform: Platform, on_event: OnEvent) -> Descriptor:
     started = time.monotonic()
     on_event(StepStarted(0, f"[internal] load metadata for {ref}"))
 
@@ -101,11 +134,6 @@ def ensure_image(
         root = pull(engine, ref, platform=platform, on_blob=report)
     except PybuildError as error:
         on_event(StepEnded(0, False, time.monotonic() - started, error.message))
-        if isinstance(error, NotFound | Denied):
-            raise NotFound(
-                f"{ref.familiar}: {error.message}",
-                hint=error.hint or "is the name right, and are you logged in?",
-            ) from error
         raise
     on_event(StepEnded(0, False, time.monotonic() - started))
     return root
