@@ -110,10 +110,7 @@ def find(store: Store, text: str) -> StoredImage:
     NotFound if there is none, Invalid if an ID fits several.
     """
     try:
-        ref = Reference.parse(text).with_default_tag()
-        root = store.images.resolve(ref)
-        names = [name for name, other in store.images.names() if other.digest == root.digest]
-        return load(store, root, names)
+        root = store.images.resolve(Reference.parse(text).with_default_tag())
     except (Invalid, NotFound):
         digits = text.removeprefix("sha256:")
         if len(digits) >= 3 and _ID_DIGITS.issuperset(digits):
@@ -121,6 +118,8 @@ def find(store: Store, text: str) -> StoredImage:
         raise NotFound(
             f"no such image: {text}", hint="pybuild images lists what there is"
         ) from None
+    names = [name for name, other in store.images.names() if other.digest == root.digest]
+    return load(store, root, names)
 
 
 def _by_id(store: Store, digits: str, text: str) -> StoredImage:

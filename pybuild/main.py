@@ -47,6 +47,7 @@ def _dispatch(argv: list[str]) -> int:
             from pybuild.commands.build import build_command
 
             return build_command({**values, "root": values["root"] or root}, rest)
+        words = ["build", "--help"]  # whatever stands behind it
     from pybuild.cli import run_typer
 
     return run_typer(words, root)

@@ -109,8 +109,8 @@ def _pushed_index(
     """An index in the registry: of this machine's platform, and of riscv64."""
     children = []
     for number, platform in enumerate((host(), Platform("linux", "riscv64"))):
-        root = write_tree(place / f"{name}{number}", {"f": str(platform)})
-        manifest = import_rootfs(engine, root, None, platform=platform)
+        files = write_tree(place / f"{name}{number}", {"f": str(platform)})
+        manifest = import_rootfs(engine, files, None, platform=platform)
         children.append(replace(manifest, platform=platform))
     index = Index(tuple(children))
     target = Reference.parse(f"{registry.name}/{name}")
