@@ -18,7 +18,6 @@ from ocispec.errors import Corrupt, Unsupported
 
 LEVEL: Final = 1
 BLOCK: Final = 1 << 20
-COMPRESSOR: Final = "isal-1"  # what a record of a reproducible build names
 ZSTD_LEVEL: Final = 3
 _RAW: Final = -15  # a deflate stream without header and trailer
 # RFC 1952: magic, deflate, no flags, no time, no extra flags, unknown system.
@@ -79,7 +78,8 @@ class ZstdWriter:
         import zstandard
 
         self._sink = sink
-        self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=0).compressobj()
+        compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=0, write_checksum=True)
+        self._compressor = compressor.compressobj()
 
     def write(self, data: bytes) -> None:
         if out := self._compressor.compress(data):
@@ -87,6 +87,13 @@ class ZstdWriter:
 
     def close(self) -> None:
         self._sink(self._compressor.flush())
+
+
+def compressor() -> str:
+    """What the bytes of a gzip layer depend on beside its tar; for records of how it was made."""
+    import isal
+
+    return f"isal {isal.__version__}, level {LEVEL}, blocks of {BLOCK} bytes"
 
 
 def decompressor(media_type: str, raw: Readable, *, max_output: int | None = None) -> Readable:
@@ -115,7 +122,7 @@ class _GzipReader:
         self._error: Any = isal_zlib.error
         self._member = self._new()
         self._input = b""
-        self._in_member = False
+        self._in_member = True  # no bytes at all are no gzip stream
         self._ended = False
 
     def read(self, size: int = -1, /) -> bytes:
@@ -176,6 +183,8 @@ class _ZstdReader:
         self._error = zstandard.ZstdError
 
     def read(self, size: int = -1, /) -> bytes:
+        if size < 0:
+            return b"".join(iter(lambda: self.read(1 << 20), b""))
         try:
             data: bytes = self._stream.read(size)
         except self._error as error:

@@ -4,36 +4,32 @@ What nothing names any more is removed, while others are at work.
 Live is what can be reached from index.json, from the cache records that are kept, and from the
 leases of sessions that live. Marking, and moving the rest to trash/, happen under the exclusive gc
 lock, which sessions hold shared for each pin and each rename: so gc sees a pin, or ran before it.
-The slow part, removing the trash, needs no lock.
+What takes long needs no lock: documents are read once before, and the trash is removed after.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from layers.locks import is_held, locked
+from layers.marking import Graph, Live, Records
 from layers.remove import remove_tree
 from layers.store import Store
-from ocispec import canonical, mediatypes
-from ocispec.content import read_small
-from ocispec.digest import ChainID, Digest, next_chain_id
-from ocispec.errors import Corrupt, Invalid, NotFound
-from ocispec.model import MAX_DOCUMENT, Descriptor, ImageConfig, Index, Manifest
+from ocispec.digest import Digest
 
-_RECORDS: Final = ("keys", "epochs")
-_DEPTH: Final = 8  # of indexes in indexes
+_CACHES: Final = ("statindex",)  # of files that name nothing
 
 
 class Policy(NamedTuple):
-    """Which cache records are kept: those used within *max_age* seconds; None keeps all."""
+    """What goes beside that which nothing names."""
 
-    max_age: float | None = None
-    unnamed_images: bool = False  # True: images that lost their name are forgotten first
+    max_age: float | None = None  # seconds; cache records not used for as long go; None keeps all
+    unnamed_images: bool = False  # images that lost their name go, unless a session uses them
 
 
 class Freed(NamedTuple):
@@ -46,159 +42,127 @@ class Freed(NamedTuple):
     images: tuple[Digest, ...]  # that had no name
 
 
-class _Live(NamedTuple):
-    blobs: set[str]  # digests
-    snapshots: set[str]  # names
+class _Found(NamedTuple):
+    """What is to go, as it was marked under the lock."""
+
+    images: tuple[Digest, ...]
+    records: list[Path]
+    blobs: list[Path]
+    snapshots: list[Path]
 
 
-def collect(store: Store, policy: Policy | None = None, *, dry_run: bool = False) -> Freed:
+def collect(
+    store: Store, policy: Policy | None = None, *, now: float | None = None, dry_run: bool = False
+) -> Freed:
     """
     Remove what is not live; by default every cache record is kept.
 
-    With *dry_run* nothing is removed, and the answer is what would be.
+    *now* is the time that ages are reckoned from, in seconds since 1970. With *dry_run* nothing is
+    removed, and the answer is what would be.
     """
     policy = policy or Policy()
+    now = time.time() if now is None else now
+    graph, records = Graph(store), Records(store)
+    _mark(graph, records, policy, now)  # once without the locks, so that most is read by then
     root = store.root
     # In this order, as whoever changes a name takes them.
     with locked(root / "images.lock", exclusive=True), locked(root / "gc.lock", exclusive=True):
-        forgotten = tuple(image.digest for image in store.images.unnamed())
-        if not policy.unnamed_images:
-            forgotten = ()
-        live = _Live(set(), set())
-        _mark_leases(root, live)
-        for image in store.images.entries():
-            if image.digest not in forgotten or str(image.digest) in live.blobs:
-                _mark_image(store, image, live, 0)
-        stale = _mark_records(store, policy, live)
-        doomed = list(_dead(root, live))
+        found = _mark(graph, records, policy, now)
+        sizes = {path: path.stat().st_size for path in found.blobs}
+        trash: Mapping[Path, Path] = {}
         if not dry_run:
-            if forgotten:
-                store.images.forget(frozenset(forgotten), holding_locks=True)
-            for record in stale:
+            if found.images:
+                store.images.forget(frozenset(found.images), holding_locks=True)
+            for record in found.records:
                 record.unlink(missing_ok=True)
-            freed = _account(doomed, stale, forgotten)
-            for path in doomed:
-                path.rename(root / "trash" / f"{path.name}-{os.urandom(4).hex()}")
+            trash = _throw_away(root, (*found.blobs, *found.snapshots))
             _reclaim(root)
-        else:
-            freed = _account(doomed, stale, forgotten)
+    size = sum(sizes.values())
+    size += sum(_tree_size(trash.get(path, path)) for path in found.snapshots)
     if not dry_run:
         _empty_trash(root)
-    return freed
+    return Freed(size, len(found.blobs), len(found.snapshots), len(found.records), found.images)
 
 
-def _mark_leases(root: Path, live: _Live) -> None:
-    """What living sessions pinned. A lease is alive as long as its owner holds its lock."""
-    for lease in (root / "leases").iterdir():
-        if not is_held(lease):
-            continue
-        for line in lease.read_text("ascii").splitlines():
-            kind, _, name = line.partition(":")
-            if kind == "snapshot":
-                live.snapshots.add(name)
-                live.snapshots.update(_below(root, name))
-            else:
-                live.blobs.add(line)
+def _mark(graph: Graph, records: Records, policy: Policy, now: float) -> _Found:
+    store = graph.store
+    live = Live(set(), set())
+    graph.mark_leases(live)
+    unnamed = {image.digest for image in store.images.unnamed()} if policy.unnamed_images else set()
+    unnamed -= live.blobs
+    for image in store.images.entries():
+        if image.digest not in unnamed:
+            graph.mark(image, live)
+    blobs = _blobs(store.root)
+    too_old = None if policy.max_age is None else now - policy.max_age
+    stale = records.mark(live, blobs.keys(), too_old)
+    stale += _unused(store.root, too_old)
+    snapshots = list((store.root / "snapshots").iterdir())
+    return _Found(
+        tuple(sorted(unnamed)),
+        stale,
+        [path for digest, path in blobs.items() if digest not in live.blobs],
+        [path for path in snapshots if path.name not in live.snapshots],
+    )
 
 
-def _mark_image(store: Store, blob: Descriptor, live: _Live, depth: int) -> None:
-    """*blob* and all that it refers to; what is missing or damaged leads nowhere."""
-    live.blobs.add(str(blob.digest))
-    with suppress(NotFound, Corrupt, Invalid):
-        if blob.media_type in mediatypes.INDEXES and depth < _DEPTH:
-            index = Index.decode(read_small(store, blob, MAX_DOCUMENT), blob.media_type)
-            for child in index.manifests:
-                _mark_image(store, child, live, depth + 1)
-        elif blob.media_type in mediatypes.MANIFESTS:
-            manifest = Manifest.decode(read_small(store, blob, MAX_DOCUMENT), blob.media_type)
-            live.blobs.update(str(child.digest) for child in manifest.children())
-            config = ImageConfig.decode(read_small(store, manifest.config, MAX_DOCUMENT))
-            chain: ChainID | None = None
-            for diff_id in config.diff_ids:
-                chain = next_chain_id(chain, diff_id)
-                live.snapshots.add(Digest(chain).hex)
+def _blobs(root: Path) -> dict[str, Path]:
+    """What is among the blobs, by digest."""
+    return {
+        f"{folder.name}:{path.name}": path
+        for folder in (root / "blobs").iterdir()
+        for path in folder.iterdir()
+    }
 
 
-def _mark_records(store: Store, policy: Policy, live: _Live) -> list[Path]:
-    """Mark what the kept cache records name; the others, and those that lack a part, are stale."""
-    now = time.time()
-    stale = []
-    for folder in _RECORDS:
-        for name, data in store.records(folder):
-            path = store.root / folder / name
-            with suppress(FileNotFoundError):
-                old = policy.max_age is not None and now - path.stat().st_mtime >= policy.max_age
-                named = None if old else _named_blobs(data)
-                if named is None or not all(store.path(Digest(d)).exists() for d in named):
-                    stale.append(path)
-                else:
-                    live.blobs.update(named)
-    return stale
-
-
-def _named_blobs(data: bytes) -> list[str] | None:
-    """The blobs of a record's layers; None if it is damaged."""
-    try:
-        layers: list[dict[str, Any]] = canonical.decode_object(data, "record")["layers"]
-        return [str(Digest(layer["blob"]["digest"])) for layer in layers]
-    except (Invalid, KeyError, TypeError):
-        return None
-
-
-def _dead(root: Path, live: _Live) -> Iterator[Path]:
-    for folder in (root / "blobs").iterdir():
-        for path in folder.iterdir():
-            if f"{folder.name}:{path.name}" not in live.blobs:
-                yield path
-    for path in (root / "snapshots").iterdir():
-        if path.name not in live.snapshots:
-            yield path
-
-
-def _below(root: Path, snapshot: str) -> list[str]:
-    try:
-        return (root / "snapshots" / snapshot / "lowers").read_text("ascii").split()
-    except (FileNotFoundError, NotADirectoryError):
+def _unused(root: Path, too_old: float | None) -> list[Path]:
+    """The files of caches that nobody wrote since the time *too_old*."""
+    if too_old is None:
         return []
+    unused = []
+    for folder in _CACHES:
+        for path in (root / folder).iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime <= too_old:
+                    unused.append(path)
+    return unused
 
 
-def _account(doomed: Iterable[Path], stale: list[Path], forgotten: tuple[Digest, ...]) -> Freed:
-    size = blobs = snapshots = 0
-    for path in doomed:
-        if path.is_dir():
-            snapshots += 1
-            size += _tree_size(path)
-        else:
-            blobs += 1
-            size += path.lstat().st_size
-    return Freed(size, blobs, snapshots, len(stale), forgotten)
-
-
-def _tree_size(root: Path) -> int:
-    """Bytes that the files below *root* take on disk; what is deeper than a path is not counted."""
-    size = 0
-    pending = [str(root)]
-    while pending:
-        with suppress(OSError), os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                size += entry.stat(follow_symlinks=False).st_blocks * 512
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-    return size
+def _throw_away(root: Path, paths: Iterable[Path]) -> dict[Path, Path]:
+    """Move *paths* to the trash; where each is now."""
+    moved = {path: root / "trash" / f"{path.name}-{os.urandom(4).hex()}" for path in paths}
+    for path, target in moved.items():
+        path.rename(target)
+    return moved
 
 
 def _reclaim(root: Path) -> None:
     """Move away the scratch space and the leases of sessions whose process died."""
-    for scratch in (root / "tmp").iterdir():
-        if not is_held(root / "leases" / scratch.name):
-            scratch.rename(root / "trash" / f"tmp-{scratch.name}-{os.urandom(4).hex()}")
+    # A file in tmp/ without a session is a new index.json; we hold its lock, so its writer died.
+    scratch = (root / "tmp").iterdir()
+    _throw_away(root, [path for path in scratch if not is_held(root / "leases" / path.name)])
     for lease in (root / "leases").iterdir():
         if not is_held(lease):
             lease.unlink(missing_ok=True)
 
 
+def _tree_size(root: Path) -> int:
+    """Bytes that the tree takes on disk; what is deeper than a path may be long is not counted."""
+    size = 0
+    pending = [str(root)]
+    while pending:
+        # Another gc may be removing the same trash.
+        with suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                    size += status.st_blocks * 512
+                else:
+                    size += status.st_blocks * 512 // max(status.st_nlink, 1)
+    return size
+
+
 def _empty_trash(root: Path) -> None:
     for path in (root / "trash").iterdir():
-        # Another gc may be removing the same trash.
-        with suppress(FileNotFoundError):
-            remove_tree(path)
+        remove_tree(path)

@@ -148,11 +148,12 @@ def _named(entry: Descriptor) -> Reference | None:
     """
     The name of *entry*, if it has one that can be read.
 
-    Others write the tag alone, as the image spec has it; docker's archives have the rest beside it.
+    Others write the tag alone there (image-layout.md); docker's archives have the rest beside it.
     """
-    text = entry.annotations.get(_CONTAINERD_NAME) or entry.annotations.get(REF_NAME)
-    if not text:
-        return None
+    text = entry.annotations.get(REF_NAME, "")
+    full = entry.annotations.get(_CONTAINERD_NAME, "")
+    if not text or full.endswith(f":{text}"):
+        text = full
     try:
         return replace(Reference.parse(text), digest=None).with_default_tag()
     except Invalid:

@@ -2,64 +2,109 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
+from typing import Final
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OWNERS: Final = 0o700
 
 
 def remove_tree(root: Path) -> None:
     """
     Remove *root* and everything below it; nothing happens if it is not there.
 
-    Iterative and by descriptor, with one open at a time: what is deeper than a path may be long
-    is reached by moving subdirectories up first. Links are removed, never followed.
+    Iterative and by descriptor, two open at a time: a directory that is not empty is moved up
+    first, so nothing is ever deeper than a path may be long. Links are removed, never followed.
+    Others may be removing the same tree.
     """
+    if _remove_file(str(root), None):
+        return
     try:
-        status = root.lstat()
+        fd = _open(str(root), None)
     except FileNotFoundError:
         return
-    if not stat.S_ISDIR(status.st_mode):
-        root.unlink()
-        return
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        _empty(fd)
+        while names := os.listdir(fd):
+            for name in names:
+                _remove(name, fd)
     finally:
         os.close(fd)
-    root.rmdir()
+    _remove_empty(str(root), None)
 
 
-def _empty(root: int) -> None:
-    """
-    Empty the directory *root*.
+def _remove(name: str, root: int) -> None:
+    """Remove the entry *name* of *root*; what is in the directories that it holds moves up."""
+    if _remove_file(name, root):
+        return
+    try:
+        below = _open(name, root)
+    except FileNotFoundError:
+        return
+    try:
+        for child in os.listdir(below):
+            if not _remove_file(child, below) and not _remove_empty(child, below):
+                _move_up(child, below, root)
+    finally:
+        os.close(below)
+    _remove_empty(name, root)
 
-    A directory that is not empty has its entries moved up to the root under new names, so the
-    walk never goes deeper than one level; each entry is moved at most once per level it lies at.
-    """
-    count = 0
-    pending = os.listdir(root)
-    while pending:
-        name = pending.pop()
-        try:
-            os.unlink(name, dir_fd=root)
-            continue
-        except IsADirectoryError:
-            pass
-        except PermissionError as error:
-            # POSIX lets unlink(2) of a directory fail with EPERM, too.
-            if not stat.S_ISDIR(os.stat(name, dir_fd=root, follow_symlinks=False).st_mode):
-                raise error
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        below = os.open(name, flags, dir_fd=root)
-        try:
-            for child in os.listdir(below):
-                try:
-                    os.unlink(child, dir_fd=below)
-                except (IsADirectoryError, PermissionError):
-                    count += 1
-                    moved = f".removing-{os.getpid()}-{count}"
-                    os.rename(child, moved, src_dir_fd=below, dst_dir_fd=root)
-                    pending.append(moved)
-        finally:
-            os.close(below)
-        os.rmdir(name, dir_fd=root)
+
+def _remove_file(name: str, directory: int | None) -> bool:
+    """True if *name* is gone; False if it is a directory."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        # EISDIR on Linux, EPERM in POSIX: only a directory is another matter.
+        if _is_directory(name, directory):
+            return False
+        raise
+    return True
+
+
+def _is_directory(name: str, directory: int | None) -> bool:
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return True  # to those that removed it meanwhile: it is gone for the next step as well
+    return stat.S_ISDIR(status.st_mode)
+
+
+def _remove_empty(name: str, directory: int | None) -> bool:
+    """True if the directory *name* is gone; False if it is not empty."""
+    try:
+        os.rmdir(name, dir_fd=directory)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
+def _open(name: str, directory: int | None) -> int:
+    """A directory to be emptied. Its owner may have been left without permission to do so."""
+    try:
+        fd = os.open(name, _DIRECTORY, dir_fd=directory)
+    except PermissionError:
+        os.chmod(name, _OWNERS, dir_fd=directory)
+        fd = os.open(name, _DIRECTORY, dir_fd=directory)
+    if os.geteuid() != 0:
+        os.fchmod(fd, _OWNERS)
+    return fd
+
+
+def _move_up(name: str, directory: int, root: int) -> None:
+    moved = f".removing-{os.urandom(8).hex()}"
+    if os.geteuid() != 0:
+        # Moving a directory writes its "..", which takes permission to write it.
+        os.chmod(name, _OWNERS, dir_fd=directory)
+    try:
+        os.rename(name, moved, src_dir_fd=directory, dst_dir_fd=root)
+    except FileNotFoundError:
+        return

@@ -13,7 +13,7 @@ class FrameWalker:
     """Is fed a stream in pieces of any size; knows whether it ends between two frames."""
 
     def __init__(self) -> None:
-        self.is_between = True
+        self.is_between = False  # no bytes at all are no stream
         self._buffer = bytearray()
         self._skip = 0  # bytes of no interest that are still to come
         self._steps = self._walk()
