@@ -49,13 +49,17 @@ class Origin:
         return cls(parts.scheme, host, port or _PORTS[parts.scheme])
 
     @property
-    def url(self) -> str:
+    def names(self) -> tuple[str, str]:
+        """``host:port`` and ``host``, an IPv6 address in brackets."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{host}:{self.port}", host
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self}"
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+        return self.names[self.port == _PORTS[self.scheme]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +100,13 @@ class Hosts:
     proxies: Proxies = Proxies()
 
     def config(self, origin: Origin) -> HostConfig:
-        host = f"[{origin.host}]" if ":" in origin.host else origin.host
-        for name in (f"{host}:{origin.port}", host):
+        for name in origin.names:
             if name in self.named:
                 return self.named[name]
         return self.default
+
+    def is_named(self, origin: Origin) -> bool:
+        return any(name in self.named for name in origin.names)
 
     def candidates(self, registry: str) -> tuple[Origin, ...]:
         """
@@ -125,11 +131,14 @@ class Hosts:
         Not from TLS to plain HTTP, and not to addresses of this machine or network unless the
         registry is there, too: else a registry could have us ask what only we can reach (SSRF).
         """
-        if target == home:
-            return
         if target.scheme == "http" and home.scheme == "https" and not self.config(target).insecure:
             raise Denied(f"{home} sends us to {target} without TLS, which is refused")
-        if is_private(target.host) and target.host != home.host and not is_private(home.host):
+        if (
+            is_private(target.host)
+            and target.host != home.host
+            and not is_private(home.host)
+            and not self.is_named(target)
+        ):
             raise Denied(f"{home} sends us to the private address {target}, which is refused")
 
     def trusts_token_server(self, home: Origin, realm: Origin) -> bool:

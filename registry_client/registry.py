@@ -128,7 +128,7 @@ class Registry:
                 body = auth.redact(response.body(MAX_BODY))
             except PybuildError:
                 body = b""  # the status says enough
-        error = error_for(response.status, body, f"{self.name}: {what}")
+        error = error_for(response.status, body, what)
         if isinstance(error, Denied):
             error.hint = auth.advice()
         return error

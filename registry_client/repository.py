@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, Final, cast
-from urllib.parse import urljoin
 
 from ocispec import canonical, mediatypes
 from ocispec.content import Readable, VerifiedReader
@@ -29,7 +28,7 @@ OnProgress = Callable[[Descriptor, int], None]  # a blob, and its bytes moved so
 _DOCUMENTS: Final = mediatypes.INDEXES | mediatypes.MANIFESTS
 _ACCEPT: Final = ", ".join(mediatypes.ACCEPT)
 _SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1"
-_MAX_PAGES: Final = 10_000
+_MAX_PAGES: Final = 1000
 _MAX_PAGE: Final = 16 << 20  # bytes
 _MAX_KEPT: Final = 32  # documents that were just fetched or put
 _PAGE: Final = 1000  # tags; ECR refuses to give more
@@ -55,6 +54,7 @@ class Repository:
     ) -> None:
         self._registry = registry
         self._name = name
+        self._full = f"{registry.name}/{name}"  # for messages
         self._auth = registry.auth(name, credentials)
         self._on_progress = on_progress or _silent
         self._mount_from = tuple(other for other in mount_from if other != name)
@@ -84,7 +84,9 @@ class Repository:
         if data is None:
             with self._manifest("GET", blob.digest, pull=True) as response:
                 if response.status != 200:
-                    raise self._registry.refusal(response, f"manifest {blob.digest}", self._auth)
+                    raise self._registry.refusal(
+                        response, f"{self._full}: manifest {blob.digest}", self._auth
+                    )
                 data = response.body(MAX_DOCUMENT)
         return VerifiedReader(io.BytesIO(data), blob)
 
@@ -131,7 +133,7 @@ class Repository:
         for _ in range(_MAX_PAGES):
             response = self._request("GET", target, pull=True)
             if response.status != 200:
-                raise self._registry.refusal(response, f"tags of {self._name}", self._auth)
+                raise self._registry.refusal(response, f"{self._full}: tags", self._auth)
             with response:
                 page = _tags(response.body(_MAX_PAGE))
                 link = _NEXT.search(response.headers.get("Link", ""))
@@ -145,12 +147,12 @@ class Repository:
                 target = f"{path}?n={_PAGE}&last={page[-1]}"
             else:
                 target = self._next_page(response.url, link[1])
-        raise Invalid(f"{self._registry.name}: the tags of {self._name} do not end")
+        raise Invalid(f"{self._full}: there is no end to the tags")
 
     def _next_page(self, base: str, link: str) -> str:
-        target = urljoin(base, link)
+        target = self._registry.transport().resolve(base, link)
         if Origin.of(target) != Origin.of(base):
-            raise Denied(f"{self._registry.name}: the list of tags goes on at another host")
+            raise Denied(f"{self._full}: the list of tags goes on at another host")
         return target
 
     def _request(
@@ -197,7 +199,7 @@ class Repository:
             blob,
             request=lambda headers: self._request("GET", path, pull=True, headers=headers),
             refusal=lambda response: self._registry.refusal(
-                response, f"blob {blob.digest}", self._auth
+                response, f"{self._full}: blob {blob.digest}", self._auth
             ),
             wait=self._registry.wait,
             attempts=self._registry.retries.attempts,
@@ -214,7 +216,7 @@ class Repository:
         False, too, if the registry will not say: putting it again is safe, and tells what is wrong.
         """
         if response.status in BUSY:
-            raise self._registry.refusal(response, f"blob {blob.digest}", self._auth)
+            raise self._registry.refusal(response, f"{self._full}: blob {blob.digest}", self._auth)
         return response.status == 200 and response.length in (None, blob.size)
 
     def _mountable(self, blob: Descriptor) -> str | None:
@@ -242,15 +244,13 @@ class Repository:
             body=Body.of(data),
         )
         if response.status not in (200, 201, 202):
-            raise self._registry.refusal(response, f"manifest {which}", self._auth)
+            raise self._registry.refusal(response, f"{self._full}: manifest {which}", self._auth)
         with response:
             check_digest(response, blob.digest)
             is_confirmed = "Docker-Content-Digest" in response.headers
         # Google's registry said 201 for a repository that was not there (containers/image#1420).
         if not is_confirmed and not self.has(blob):
-            raise Unavailable(
-                f"{self._registry.name}: manifest {which} was taken, but is not there"
-            )
+            raise Unavailable(f"{self._full}: manifest {which} was taken, but is not there")
 
     def _kept(self, digest: Digest) -> bytes | None:
         with self._lock:

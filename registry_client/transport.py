@@ -13,6 +13,7 @@ import io
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import urljoin
@@ -30,12 +31,21 @@ BLOCK: Final = 1 << 20  # bytes that are in memory for each blob under way
 CONNECT_TIMEOUT: Final = 15.0  # seconds
 READ_TIMEOUT: Final = 90.0  # seconds without a byte, not for a whole transfer
 COMMIT_TIMEOUT: Final = 900.0  # seconds: at the end of an upload registries move the whole blob
+_WORTH_READING: Final = 64 << 10  # bytes: less than a new connection costs
 _MAX_HOPS: Final = 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 class Broken(Unavailable):
     """The connection failed. Whether the request was handled is not known; another may succeed."""
+
+
+class _Unreadable(Exception):
+    """What is sent cannot be read: not an OSError, which would be taken for the connection's."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
 
 
 class Body:
@@ -69,6 +79,17 @@ class Body:
     def __iter__(self) -> Iterator[bytes]:
         # requests takes an iterable with a length as it is: Content-Length, never chunks, which
         # front ends of registries refuse.
+        blocks = self._blocks()
+        while True:
+            try:
+                block = next(blocks, b"")
+            except OSError as error:
+                raise _Unreadable(error) from error
+            if not block:
+                return
+            yield block
+
+    def _blocks(self) -> Iterator[bytes]:
         self._file.seek(self._start)
         seen = 0
         hashed = None if self._digest is None else hashlib.new(self._digest.algorithm)
@@ -79,16 +100,21 @@ class Body:
             seen += len(block)
             if hashed is not None:
                 hashed.update(block)
-                if seen == self._size and hashed.hexdigest() != self._digest_hex():
-                    raise Corrupt(
-                        f"blob {self._digest}: the bytes hash to {hashed.name}:{hashed.hexdigest()}"
-                    )
+                if seen == self._size:
+                    self._check(hashed.hexdigest())
             yield block
             if self._on_sent is not None:
                 self._on_sent(seen)
 
-    def _digest_hex(self) -> str:
-        return "" if self._digest is None else self._digest.hex
+    def _check(self, digits: str) -> None:
+        """Corrupt if the bytes that were read, which hash to *digits*, are not the blob."""
+        if self._digest is not None and digits != self._digest.hex:
+            raise Corrupt(
+                f"blob {self._digest}: the bytes hash to {self._digest.algorithm}:{digits}",
+                hint="the source is damaged",
+            )
+        if self._file.read(1):
+            raise Corrupt(f"blob {self._digest}: there are more than its {self._size} bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +138,7 @@ class Response:
         self.headers: Mapping[str, str] = answer.headers  # any case of the name will do
         self.url = url  # the last one
         self.is_redirected = is_redirected  # to another origin: what it says is not the registry's
+        self._has_no_body = answer.request.method == "HEAD"
 
     @property
     def length(self) -> int | None:
@@ -141,7 +168,16 @@ class Response:
         return bytes(data)
 
     def close(self) -> None:
-        """Give the connection back if all was read, else end it."""
+        """Give the connection back, if little is left to read, else end it."""
+        import urllib3.exceptions
+
+        raw = self._answer.raw
+        left = 0 if self._has_no_body else raw.length_remaining
+        if left is not None and left <= _WORTH_READING:
+            # urllib3 gives the connection back when it sees the end, even of nothing. Should it
+            # break now, nobody wanted these bytes.
+            with suppress(urllib3.exceptions.HTTPError, OSError, ValueError):
+                raw.read(left + 1, decode_content=False)
         self._answer.close()
 
     def __enter__(self) -> Response:
@@ -189,9 +225,13 @@ class Transport:
         """
         The URL that *location*, in an answer to a request for *base*, means.
 
-        Its query stays as it is, byte for byte: it may be signed. Denied for where we do not go.
+        Its query stays as it is, byte for byte: it may be signed. Denied for where we do not go,
+        Invalid for nowhere.
         """
-        url = urljoin(base, location.partition("#")[0])
+        try:
+            url = urljoin(base, location.partition("#")[0])
+        except ValueError:
+            raise Invalid(f"{Origin.of(base)} sends us to what is no URL") from None
         target = Origin.of(url)
         self._hosts.check_hop(Origin.of(base), target)
         self._hosts.check_hop(self.home, target)
@@ -225,6 +265,8 @@ class Transport:
                 verify=self._verification(origin),
                 proxies=self._proxies(origin),
             )
+        except _Unreadable as unreadable:
+            raise unreadable.error from None
         except (requests.RequestException, OSError, ValueError) as error:
             raise _explained(error, origin) from _cause(error)
         return Response(answer, request.url, left)
@@ -262,9 +304,13 @@ class Transport:
         with self._lock:
             if origin.host == self.home.host:
                 self._home_peers.add(peer)
-                return
-            if self._home_peers and not any(map(is_private, self._home_peers)) and is_private(peer):
-                raise Denied(f"{self.home} sends us to {origin}, which is at a private address")
+            known = tuple(self._home_peers)
+        is_public = known and not any(map(is_private, known))
+        if is_public and is_private(peer) and not self._hosts.is_named(origin):
+            raise Denied(
+                f"{self.home} sends us to {origin}, which is at the private address {peer}",
+                hint="name the host in the configuration if it is meant",
+            )
 
 
 def _check_peers(adapter: requests.adapters.HTTPAdapter, check: Callable[[str], None]) -> None:

@@ -31,6 +31,7 @@ class Upload:
         self, registry: Registry, name: str, auth: Auth, has: Callable[[Descriptor], bool]
     ) -> None:
         self._registry = registry
+        self._what = f"{registry.name}/{name}: upload of"
         self._path = f"/v2/{name}/blobs/uploads/"
         self._auth = auth
         self._scopes = (f"repository:{name}:pull,push",)
@@ -60,6 +61,9 @@ class Upload:
                 error = self._send(session, blob, body)
             except Broken as broken:
                 error = broken
+            except (PybuildError, OSError):
+                self._cancel(session)
+                raise
             if error is None or (isinstance(error, Unavailable) and self._has(blob)):
                 return
             if attempt == attempts or not isinstance(error, Unavailable):
@@ -88,7 +92,7 @@ class Upload:
                 check_digest(response, blob.digest)
             return None
         status = response.status
-        error = self._registry.refusal(response, f"upload of {blob.digest}", self._auth)
+        error = self._registry.refusal(response, f"{self._what} {blob.digest}", self._auth)
         if status in BUSY or status in (404, 416):
             # 404: replicas that share no secret do not know each other's sessions
             # (distribution#2225). A new one may be luckier.
@@ -109,7 +113,7 @@ class Upload:
                 response.close()
         response = self._registry.request("POST", self._path, self._auth, self._scopes)
         if response.status != 202:
-            raise self._registry.refusal(response, f"upload of {blob.digest}", self._auth)
+            raise self._registry.refusal(response, f"{self._what} {blob.digest}", self._auth)
         return self._session(response)
 
     def _mount(self, blob: Descriptor, source: str) -> Response | None:
