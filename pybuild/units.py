@@ -37,7 +37,7 @@ def added_host(text: str) -> tuple[str, str]:
 def human_size(size: float) -> str:
     """As docker prints sizes: decimal units, three significant digits."""
     unit = 0
-    while size >= 1000 and unit < len(_UNITS) - 1:
+    while size >= 999.5 and unit < len(_UNITS) - 1:
         size, unit = size / 1000, unit + 1
     return f"{size:.3g}{_UNITS[unit]}"
 
