@@ -91,8 +91,12 @@ class Registry:
             if response.status != 401 or not is_home or response.is_redirected:
                 return response
             wanted = response.headers.get("WWW-Authenticate", "")
-            if renewals == _MAX_RENEWALS or not auth.renew(wanted, scopes, used):
-                return response
+            try:
+                if renewals == _MAX_RENEWALS or not auth.renew(wanted, scopes, used):
+                    return response
+            except BaseException:
+                response.close()
+                raise
             response.close()
             renewals += 1
 

@@ -80,10 +80,10 @@ def test_a_second_push_sends_nothing(user: Client, name: Reference) -> None:
         image.root,
         image.content,
         user.repository(name),
-        on_blob=lambda blob, what: done.append(what),
+        on_blob=lambda _, what: done.append(what),
     )
 
-    assert ["exists"] * 4 == done
+    assert done == ["exists"] * 4
 
 
 def test_tags_are_listed_sorted(user: Client, name: Reference) -> None:
@@ -93,7 +93,7 @@ def test_tags_are_listed_sorted(user: Client, name: Reference) -> None:
     for tag in ("v2", "latest", "v1"):
         there.tag(replace(name, tag=tag), image.root)
 
-    assert ["latest", "v1", "v2"] == user.repository(name).tags()
+    assert user.repository(name).tags() == ["latest", "v1", "v2"]
 
 
 def test_tags_of_an_unknown_repository_are_not_found(user: Client, name: Reference) -> None:
@@ -111,11 +111,11 @@ def test_a_blob_is_mounted_from_a_neighbour(
     there = user.repository(
         other,
         mount_from=["not/there", name.repository],
-        on_progress=lambda blob, count: sent.append(count),
+        on_progress=lambda _, count: sent.append(count),
     )
     copy(image.root, image.content, there)
 
-    assert [] == sent
+    assert sent == []
     assert read_small(there, image.root, MAX_DOCUMENT) == image.content.blobs[image.root.digest]
 
 
@@ -193,12 +193,12 @@ def test_a_tag_without_digest_header_is_resolved_by_its_document(client: Client)
     image = random_image(8)
     data = image.content.blobs[image.root.digest]
     reply = Reply(200, data, {"Content-Type": image.root.media_type + "; charset=utf-8"})
-    with http_server(lambda request: reply) as server:
+    with http_server(reply) as server:
         name = Reference(server.name, "x", "v1")
         root = client.repository(name).resolve(name)
 
     assert replace(image.root, platform=None) == root
-    assert ["HEAD /v2/x/manifests/v1", "GET /v2/x/manifests/v1"] == server.requests
+    assert server.requests == ["HEAD /v2/x/manifests/v1", "GET /v2/x/manifests/v1"]
 
 
 def test_a_registry_without_head_is_asked_with_get(client: Client) -> None:
@@ -215,36 +215,32 @@ def test_a_registry_without_head_is_asked_with_get(client: Client) -> None:
 
 
 def test_the_whole_accept_list_is_sent(client: Client) -> None:
-    with (
-        http_server(lambda request: Reply(404)) as server,
-        pytest.raises(NotFound),
-    ):
+    with http_server(Reply(404)) as server:
         name = Reference(server.name, "x", "v1")
-        client.repository(name).resolve(name)
+        with pytest.raises(NotFound):
+            client.repository(name).resolve(name)
 
     assert [", ".join(mediatypes.ACCEPT)] * 2 == server.all("accept")
 
 
 def test_schema_1_is_not_supported(client: Client) -> None:
     kind = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-    with (
-        http_server(lambda request: Reply(200, b"{}", {"Content-Type": kind})) as server,
-        pytest.raises(Unsupported, match="schema 1"),
-    ):
+    with http_server(Reply(200, b"{}", {"Content-Type": kind})) as server:
         name = Reference(server.name, "x", "v1")
-        client.repository(name).resolve(name)
+        with pytest.raises(Unsupported, match="schema 1"):
+            client.repository(name).resolve(name)
 
 
 @pytest.mark.parametrize("status", [401, 403, 405])
 def test_a_registry_that_will_not_say_has_nothing(client: Client, status: int) -> None:
     blob = Descriptor.of(mediatypes.OCI_LAYER, b"x")
-    with http_server(lambda request: Reply(status)) as server:
+    with http_server(Reply(status)) as server:
         assert not client.repository(Reference(server.name, "x")).has(blob)
 
 
 def test_a_blob_of_another_size_is_not_there(client: Client) -> None:
     blob = Descriptor.of(mediatypes.OCI_LAYER, b"x")
-    with http_server(lambda request: Reply(200, b"longer")) as server:
+    with http_server(Reply(200, b"longer")) as server:
         assert not client.repository(Reference(server.name, "x")).has(blob)
 
 
@@ -262,7 +258,7 @@ def test_a_registry_that_stored_something_else_is_found_out(client: Client) -> N
     other = {"Docker-Content-Digest": str(Digest.of(b"other"))}
     blob = Descriptor.of(mediatypes.OCI_MANIFEST, b"{}")
     with (
-        http_server(lambda request: Reply(201, headers=other)) as server,
+        http_server(Reply(201, headers=other)) as server,
         pytest.raises(Corrupt, match="in place of"),
     ):
         client.repository(Reference(server.name, "x")).put(blob, io.BytesIO(b"{}"))
@@ -274,7 +270,7 @@ def test_a_digest_is_not_tagged(client: Client) -> None:
         name = Reference(server.name, "x", None, image.root.digest)
         client.repository(name).tag(name, image.root)
 
-    assert [] == server.received
+    assert server.received == []
 
 
 def test_a_tag_of_what_was_just_put_is_one_request(client: Client) -> None:
@@ -286,12 +282,12 @@ def test_a_tag_of_what_was_just_put_is_one_request(client: Client) -> None:
         before = len(server.received)
         there.tag(name, image.root)
 
-    assert ["PUT /v2/x/manifests/v1"] == server.requests[before:]
+    assert server.requests[before:] == ["PUT /v2/x/manifests/v1"]
 
 
 def test_a_manifest_that_is_too_big_is_not_read(client: Client) -> None:
     huge = Reply(200, b" " * (MAX_DOCUMENT + 2), {"Content-Type": mediatypes.OCI_MANIFEST})
-    with http_server(lambda request: huge) as server:
+    with http_server(huge) as server:
         name = Reference(server.name, "x", "v1")
         with pytest.raises(Invalid, match="more than"):
             client.repository(name).resolve(name)
@@ -323,19 +319,19 @@ def test_a_full_page_without_a_link_has_a_next_one(client: Client) -> None:
 
     with http_server(handler) as server:
         assert tags == client.repository(Reference(server.name, "x")).tags()
-        assert 2 == len(server.received)
+        assert len(server.received) == 2
 
 
 @pytest.mark.parametrize("body", [b'{"tags":null}', b"{}"], ids=["null", "none"])
 def test_no_tags_are_no_tags(client: Client, body: bytes) -> None:
-    with http_server(lambda request: Reply(200, body)) as server:
-        assert [] == client.repository(Reference(server.name, "x")).tags()
+    with http_server(Reply(200, body)) as server:
+        assert client.repository(Reference(server.name, "x")).tags() == []
 
 
 def test_what_is_no_tag_is_left_out(client: Client) -> None:
     body = json.dumps({"tags": ["ok", "../x", "a b", "", 7, "\x1b[31m", "x@y"]}).encode()
-    with http_server(lambda request: Reply(200, body)) as server:
-        assert ["ok"] == client.repository(Reference(server.name, "x")).tags()
+    with http_server(Reply(200, body)) as server:
+        assert client.repository(Reference(server.name, "x")).tags() == ["ok"]
 
 
 def test_a_source_that_cannot_seek_is_spooled_and_verified_before_it_is_sent(
@@ -348,13 +344,13 @@ def test_a_source_that_cannot_seek_is_spooled_and_verified_before_it_is_sent(
         with pytest.raises(Corrupt):
             there.put(blob, VerifiedReader(io.BytesIO(b"evil"), blob))
 
-    assert 1 == server.requests.count("POST /v2/x/blobs/uploads/")
+    assert server.requests.count("POST /v2/x/blobs/uploads/") == 1
 
 
 def test_errors_of_uploads_name_the_repository(client: Client) -> None:
     blob = Descriptor.of(mediatypes.OCI_LAYER, b"x")
     refusal = errors(405, "UNSUPPORTED", "The operation is unsupported.")
-    with http_server(lambda request: refusal) as server:
+    with http_server(refusal) as server:
         with pytest.raises(Unsupported) as caught:
             client.repository(Reference(server.name, "a/b")).put(blob, io.BytesIO(b"x"))
 

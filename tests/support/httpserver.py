@@ -84,10 +84,12 @@ class Server:
 
 @contextmanager
 def http_server(
-    handler: Handler, *, host: str = "127.0.0.1", certificate: Path | None = None
+    handler: Handler | Reply, *, host: str = "127.0.0.1", certificate: Path | None = None
 ) -> Iterator[Server]:
     """
-    A server on a free port of *host*; with TLS if there is a *certificate*, a PEM with its key.
+    A server on a free port of *host* that gives the answer of *handler*, or always the same.
+
+    With TLS if there is a *certificate*, a PEM with its key.
 
     127.0.0.2 and so on are other hosts that every Linux has.
     """
@@ -98,7 +100,8 @@ def http_server(
     with socket.create_server((host, 0)) as listener:
         name = f"{host}:{listener.getsockname()[1]}"
         server = Server(name, "http" if context is None else "https")
-        loop = _Loop(listener, context, handler, server)
+        answer = (lambda _: handler) if isinstance(handler, Reply) else handler
+        loop = _Loop(listener, context, answer, server)
         thread = threading.Thread(target=loop.run)
         thread.start()
         try:
