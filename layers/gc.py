@@ -111,6 +111,7 @@ def _blobs(root: Path) -> dict[str, Path]:
     return {
         f"{folder.name}:{path.name}": path
         for folder in (root / "blobs").iterdir()
+        if folder.is_dir()
         for path in folder.iterdir()
     }
 
@@ -130,7 +131,8 @@ def _unused(root: Path, too_old: float | None) -> list[Path]:
 
 def _throw_away(root: Path, paths: Iterable[Path]) -> dict[Path, Path]:
     """Move *paths* to the trash; where each is now."""
-    moved = {path: root / "trash" / f"{path.name}-{os.urandom(4).hex()}" for path in paths}
+    # New names: with something added, one of a stranger's might be too long.
+    moved = {path: root / "trash" / os.urandom(16).hex() for path in paths}
     for path, target in moved.items():
         path.rename(target)
     return moved

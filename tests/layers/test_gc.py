@@ -146,12 +146,15 @@ def test_an_image_without_a_name_stays_until_it_is_asked_to_go(store: Store) -> 
 
 
 def test_what_others_left_among_the_blobs_goes(store: Store) -> None:
+    (store.root / "blobs" / "README").write_text("no folder")
     (store.root / "blobs" / "sha256" / "half-a-download").write_text("x")
+    (store.root / "blobs" / "sha256" / ("x" * 255)).mkdir()
     (store.root / "snapshots" / "half-an-unpacking").mkdir()
     freed = collect(store)
 
-    assert (freed.blobs, freed.snapshots) == (1, 1)
+    assert (freed.blobs, freed.snapshots) == (2, 1)
     assert os.listdir(store.root / "blobs" / "sha256") == []
+    assert left_over(store.root) == []
 
 
 # ---- cache records

@@ -199,6 +199,13 @@ def test_check_finds_every_damaged_blob_and_no_other(store: Store) -> None:
     assert sorted([longer.digest, changed.digest]) == sorted(store.check())
 
 
+def test_check_passes_over_what_is_no_blob(store: Store) -> None:
+    (store.root / "blobs" / "README").write_text("x")
+    (store.root / "blobs" / "sha256" / "half-a-download").write_text("x")
+
+    assert store.check() == []
+
+
 def test_a_put_through_the_store_leaves_nothing_behind(store: Store) -> None:
     store.put(_blob(b"x"), BytesIO(b"x"))
     store.tag(Reference.parse("x:1"), _blob(b"x"))
