@@ -177,7 +177,10 @@ def _read(file: io.BufferedReader, number: int) -> Received | None:
     while line := file.readline().decode("latin-1").strip():
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
-    body = file.read(int(headers.get("content-length", "0")))
+    length = int(headers.get("content-length", "0"))
+    body = file.read(length)
+    if len(body) < length:
+        return None  # the client thought better of it
     return Received(first[0], first[1], headers, body, number)
 
 
