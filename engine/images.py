@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from engine.engine import Engine
 from layers.store import Store
@@ -19,8 +19,7 @@ from ocispec.reference import Reference
 _ID_DIGITS = frozenset("0123456789abcdef")
 
 
-@dataclass(frozen=True, slots=True)
-class StoredImage:
+class StoredImage(NamedTuple):
     """An image of the store: its root document, one platform's manifest, and its names."""
 
     root: Descriptor
@@ -202,8 +201,7 @@ def inspected(image: StoredImage) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryRow:
+class HistoryRow(NamedTuple):
     """One line of ``history``, newest first."""
 
     id: str  # the image's, or "<missing>"
@@ -230,5 +228,5 @@ def history(image: StoredImage) -> list[HistoryRow]:
         )
     rows.reverse()
     if rows:
-        rows[0] = replace(rows[0], id=str(image.id))
+        rows[0] = rows[0]._replace(id=str(image.id))
     return rows

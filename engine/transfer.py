@@ -13,7 +13,6 @@ from layers.session import Session
 from layers.store import Store
 from ocispec import mediatypes
 from ocispec.content import Readable
-from ocispec.copy import copy
 from ocispec.errors import Denied, NotFound, PybuildError
 from ocispec.model import Descriptor
 from ocispec.platform import Platform
@@ -52,6 +51,8 @@ def pull(
     Of an index only the manifest for the platform is taken. What was asked for by its digest is
     found again by that digest.
     """
+    from ocispec.copy import copy  # with its threads not for a base that is there
+
     repository = engine.client().repository(ref)
     asked = repository.resolve(ref)
     with engine.store.session() as session:
@@ -74,6 +75,8 @@ def pull(
 
 def push(engine: Engine, ref: Reference, *, on_blob: OnBlob | None = None) -> Descriptor:
     """Copy the image *ref* from the store to its registry, under the same name; its manifest."""
+    from ocispec.copy import copy
+
     root = engine.store.resolve(ref)
     # Layers of a base image are in the repository that it came from: a registry that mounts them
     # from there need not be sent them.

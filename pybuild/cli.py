@@ -233,7 +233,9 @@ def _history(
     format_: Format = None,
     quiet: Quiet = False,
     no_trunc: NoTrunc = False,
-    human: Annotated[bool, typer.Option("-H/ ", "--human/--no-human", help="For people.")] = True,
+    human: Annotated[
+        bool, typer.Option("-H", "--human/--no-human", help="For people.", show_default=False)
+    ] = True,
 ) -> None:
     """Show how an image came to be."""
     from pybuild.commands.images import history_command
