@@ -101,7 +101,7 @@ def test_indexes_may_be_nested_as_deep_as_one_likes(store: Store) -> None:
     with store.session() as session:
         image = put_image(session, "a")
         roots = [image.root]
-        for _ in range(2000):
+        for _ in range(1100):  # deeper than Python recurses
             roots.append(put_index(session, roots[-1]))
         session.tag(ONE, roots[-1])
 
