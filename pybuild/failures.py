@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -10,8 +11,27 @@ from ocispec.errors import PybuildError, Usage
 
 FAILED = 1
 MISUSED = 2  # the command line is wrong
-INTERRUPTED = 130  # as a shell reports SIGINT
 BROKEN_PIPE = 141  # as a shell reports SIGPIPE
+
+
+class Ended(KeyboardInterrupt):
+    """A signal asked this process to end: what is under way is undone, as after Ctrl-C."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__()
+        self.number = number
+
+
+def end_on_signals() -> None:
+    """Let the signals that end a process end this one as Ctrl-C does, with everything undone."""
+
+    def end(number: int, frame: object) -> None:
+        del frame
+        raise Ended(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, end)
 
 
 def guarded(action: Callable[[], int], *, failed: int = FAILED) -> int:
@@ -21,9 +41,10 @@ def guarded(action: Callable[[], int], *, failed: int = FAILED) -> int:
     except PybuildError as error:
         tell(error.message, error.hint)
         return MISUSED if isinstance(error, Usage) and failed == FAILED else failed
-    except KeyboardInterrupt:
-        tell("interrupted")
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Ended) else signal.SIGINT
+        tell("interrupted" if number == signal.SIGINT else "terminated")
+        return 128 + number  # as a shell reports a signal
     except BrokenPipeError:
         # Whoever read our output has enough; later writes, also of the interpreter, go nowhere.
         nowhere = os.open(os.devnull, os.O_WRONLY)

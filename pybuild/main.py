@@ -13,7 +13,7 @@ import sys
 from typing import NoReturn
 
 from ocispec.errors import Usage
-from pybuild.failures import guarded
+from pybuild.failures import end_on_signals, guarded
 
 
 def main() -> NoReturn:
@@ -21,6 +21,7 @@ def main() -> NoReturn:
     # Modules being loaded look like garbage in the making: the collector would walk them all,
     # time and again, for nothing (measured: 4 of 85 ms).
     gc.set_threshold(50_000)
+    end_on_signals()
     status = run(sys.argv[1:])
     try:
         sys.stdout.flush()

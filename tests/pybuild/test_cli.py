@@ -354,7 +354,17 @@ def test_a_full_disk_is_told_of(small: Cli) -> None:
 
 
 @NEEDS_ROOT
-def test_ctrl_c_ends_a_build_cleanly(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "said_last"),
+    [
+        (signal.SIGINT, "ERROR: interrupted\n"),
+        (signal.SIGTERM, "ERROR: terminated\n"),
+        (signal.SIGHUP, "ERROR: terminated\n"),
+    ],
+)
+def test_a_signal_ends_a_build_cleanly(
+    cli: Cli, tmp_path: Path, number: signal.Signals, said_last: str
+) -> None:
     busybox_root(tmp_path / "root")
     cli("import", tmp_path / "root", "busybox")
     context = write_tree(tmp_path / "c", {"Dockerfile": "FROM busybox\nRUN echo up; sleep 60\n"})
@@ -370,10 +380,10 @@ def test_ctrl_c_ends_a_build_cleanly(cli: Cli, tmp_path: Path) -> None:
             if re.search(r"\d up$", line):
                 break
         started = time.monotonic()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         said = process.stderr.read()
         status = process.wait()
 
-    assert (status, said.endswith("ERROR: interrupted\n")) == (130, True)
+    assert (status, said.endswith(said_last)) == (128 + number, True)
     assert time.monotonic() - started < 20
     assert [*(cli.root / "tmp").iterdir(), *(cli.root / "leases").iterdir()] == []
