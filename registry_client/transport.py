@@ -289,6 +289,8 @@ class Transport:
             adapter = self._adapters.get(origin)
             if adapter is None:
                 adapter = requests.adapters.HTTPAdapter(pool_maxsize=16)
+                if self._verification(origin) is False:
+                    _expect_no_verification()
                 if not self._proxies(origin):
                     _check_peers(adapter, lambda peer: self._check_peer(origin, peer))
                 self._adapters[origin] = adapter
@@ -311,6 +313,14 @@ class Transport:
                 f"{self.home} sends us to {origin}, which is at the private address {peer}",
                 hint="name the host in the configuration if it is meant",
             )
+
+
+def _expect_no_verification() -> None:
+    """The user said so of the host: no need to be warned of it with each connection."""
+    import urllib3
+    import urllib3.exceptions
+
+    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
 
 def _check_peers(adapter: requests.adapters.HTTPAdapter, check: Callable[[str], None]) -> None:
