@@ -10,11 +10,10 @@ import pytest
 from support.bases import network_arguments
 from support.building import write_tree
 from support.cli import Cli
-from support.endtoend import NEEDS_ROOT, faults
+from support.endtoend import INSTALL, NEEDS_ROOT, faults
 from support.registry import open_registry
 
 pytestmark = [NEEDS_ROOT, pytest.mark.slow]
-INSTALL = "RUN apt-get update && apt-get install -y --no-install-recommends"
 
 CURL = f"""\
 FROM debian:bookworm
@@ -68,7 +67,7 @@ def by_way_of_the_registry(cli: Cli, name: str, other: Cli) -> None:
     other("pull", name)
 
     assert cli("inspect", name).stdout == other("inspect", name).stdout
-    assert {} == faults(other.root)
+    assert faults(other.root) == {}
 
 
 def test_a_package_of_debian_is_installed(
@@ -132,5 +131,5 @@ def test_a_program_compiled_in_one_stage_is_all_there_is_in_another(
 
     (image,) = json.loads(cli("inspect", name).stdout)
     assert len(image["RootFS"]["Layers"]) == 1
-    assert ["hello, nobody\n"] * 2 == [store("run", name).stdout for store in (debian, cli)]
+    assert [store("run", name).stdout for store in (debian, cli)] == ["hello, nobody\n"] * 2
     assert cli("run", "--rm", name, "world").stdout == "hello, world\n"

@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: looks at a store from outside, and a fair stay of the machine."""
+"""What the end-to-end tests share: looks at a store and at the machine from outside."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from support.stores import left_over
 from layers.store import Store
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces, overlayfs")
+INSTALL = "RUN apt-get update && apt-get install -y --no-install-recommends"
 
 
 def metadata(cli: Cli, context: Path, *args: str | Path) -> dict[str, Any]:
