@@ -18,8 +18,9 @@ from typing import Final
 from builder import glob
 from builder.execute.copy import Source, kept_xattrs, refuse_devices
 from builder.ignore import Ignore
+from builder.scanning import scan_rule
 from builder.selection import Listing, Picked, clean, real
-from layers.tree import Tree, TreeEntry, Verdict
+from layers.tree import Tree, TreeEntry, Verdict, fingerprint
 from ocispec.digest import Digest
 
 _IGNORED: Final = "the file is not in the build context, or .dockerignore excludes it"
@@ -44,7 +45,7 @@ class LocalContext:
             return []
         with self._lock:
             if self._listing is None:
-                self._listing = Listing(self.tree.scan(self._verdict()))
+                self._listing = Listing(self.tree.scan(scan_rule(self._ignore)))
             found = [self._listing.pick(source, _IGNORED) for source in sources]
             picked = [one for several in found for one in several]
             for one in picked:
@@ -60,19 +61,13 @@ class LocalContext:
         with self._lock:
             self.tree.save()
 
-    def _verdict(self) -> Callable[[str, bool], Verdict] | None:
-        if not self._ignore:
-            return None
-        ignore = self._ignore
-
-        def verdict(path: str, is_directory: bool) -> Verdict:
-            if not ignore.excludes(path, is_directory):
-                return Verdict.INCLUDE
-            if is_directory and ignore.may_contain_included(path):
-                return Verdict.DESCEND
-            return Verdict.EXCLUDE
-
-        return verdict
+    def fingerprint(self) -> str | None:
+        """tree.fingerprint() of the whole context, None if it is too young; "" if nobody asked."""
+        with self._lock:
+            if self._listing is None:
+                return ""
+            entries = self._listing.entries
+            return fingerprint(entries) if self.tree.are_settled(entries) else None
 
 
 class StageFiles:

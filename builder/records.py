@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from layers.session import Session
-from layers.store import Store
-
 from builder import keys
 from builder.stack import Made
+from layers.session import Session
+from layers.store import Store
 from ocispec import canonical
 from ocispec.digest import CacheKey
 from ocispec.errors import Invalid
@@ -29,6 +28,7 @@ class LocalCache:
     def __init__(self, store: Store, session: Session) -> None:
         self._store = store
         self._session = session
+        self.used: list[str] = []  # names of the records that were found or written
 
     def get(self, key: CacheKey) -> Made | None:
         data = self._store.read_record(FOLDER, key.hex)
@@ -36,9 +36,11 @@ class LocalCache:
         if made is None or not self._session.pin(made.layer.blob.digest):
             return None
         self._store.touch_record(FOLDER, key.hex)
+        self.used.append(key.hex)
         return made
 
     def put(self, key: CacheKey, made: Made, preimage: Mapping[str, Any]) -> None:
+        self.used.append(key.hex)
         self._session.put_record(FOLDER, key.hex, _encode(key, made, preimage))
 
 

@@ -12,7 +12,7 @@ from builder.context import LocalContext
 from builder.dockerfile.parse import parse
 from builder.dockerfile.source import SourceFile, Span
 from builder.epoch import capped
-from builder.events import Notice, OnEvent, StepEnded, StepStarted, Warned
+from builder.events import Event, Notice, OnEvent, StepEnded, StepStarted, Warned
 from builder.ignore import Ignore
 from builder.image import BuiltImage, document, store_image
 from builder.lower.lower import Lowering
@@ -22,6 +22,7 @@ from builder.records import LocalCache
 from builder.solve import Solver
 from builder.stack import Stack
 from builder.tools import Running, StepSettings, Tools
+from engine.answers import Answer, Question, recorded, remember
 from engine.engine import Engine
 from layers.session import Session
 from ocispec.content import read_small
@@ -65,15 +66,27 @@ class BuildResult:
     identity: Digest  # of the filesystem, without times
 
 
-def build(engine: Engine, request: BuildRequest, on_event: OnEvent) -> BuildResult:
+def build(
+    engine: Engine, request: BuildRequest, show: OnEvent, question: Question | None = None
+) -> BuildResult:
     """
     Build *request*; the image is in the store, under its tags, when this returns.
+
+    With the *question* that *request* was made from, the answer is kept for the next time.
 
     Invalid with the place drawn for a bad Dockerfile, Failed for a command that fails; the store
     then holds no more than the steps that were done, for the next build.
     """
-    source = _read_dockerfile(request)
+    inputs = _Inputs(request)
+    source = inputs.dockerfile()
     dockerfile = parse(source)
+    seen: list[Event] = []
+
+    def on_event(event: Event) -> None:
+        if question is not None:
+            seen.append(event)
+        show(event)
+
     platform = request.platform or host()
     with engine.store.session() as session:
         lowering = Lowering(
@@ -84,7 +97,9 @@ def build(engine: Engine, request: BuildRequest, on_event: OnEvent) -> BuildResu
         plan = lowering.plan()
         for name in lowering.unused_args():
             on_event(Warned(f"the build argument {name} is not used by any ARG of this build"))
-        tools = _tools(engine, session, request, on_event)
+        cache = LocalCache(engine.store, session)
+        context = LocalContext(request.context, inputs.ignore(), _index(engine, request))
+        tools = _tools(engine, session, request, cache, context, on_event)
         solver = Solver(
             plan,
             tools,
@@ -101,41 +116,64 @@ def build(engine: Engine, request: BuildRequest, on_event: OnEvent) -> BuildResu
         assert root is not None
         image = _export(engine, session, request, plan, output, results, on_event)
         steps = sum(not isinstance(step.op, Base) for step in plan.steps)
+        if question is not None and not any(isinstance(event, Warned) for event in seen):
+            titles, notices = recorded(seen)
+            answer = Answer(
+                image.manifest.json(), image.config.digest, root.identity, titles, notices
+            )
+            remember(
+                question,
+                session,
+                answer,
+                read=inputs.read,
+                context=context.fingerprint(),
+                keys=cache.used,
+            )
         return BuildResult(image.manifest, image.config.digest, steps, solver.cached, root.identity)
 
 
-def _read_dockerfile(request: BuildRequest) -> SourceFile:
-    if not request.context.is_dir():
-        raise NotFound(f"unable to prepare context: path {str(request.context)!r} not found")
-    if request.dockerfile_text is not None:
-        return SourceFile("Dockerfile", request.dockerfile_text)
-    candidates = (
-        [request.dockerfile]
-        if request.dockerfile is not None
-        else [request.context / "Dockerfile", request.context / "dockerfile"]
-    )
-    for path in candidates:
+class _Inputs:
+    """The Dockerfile and the ignore file of a build, and what was read to find them."""
+
+    def __init__(self, request: BuildRequest) -> None:
+        self._request = request
+        self.read: dict[str, bytes | None] = {}  # by path; None: it is not there
+        self._question = Question(Path(), request.context, request.dockerfile, "")
+
+    def dockerfile(self) -> SourceFile:
+        request = self._request
+        if not request.context.is_dir():
+            raise NotFound(f"unable to prepare context: path {str(request.context)!r} not found")
+        if request.dockerfile_text is not None:
+            return SourceFile("Dockerfile", request.dockerfile_text)
+        candidates = self._question.dockerfiles()
+        for path in candidates:
+            data = self._bytes(path)
+            if data is not None:
+                return SourceFile(path.name, data)
+        raise NotFound(
+            f"failed to read dockerfile: open {candidates[0]}: no such file or directory",
+            hint="name it with -f",
+        )
+
+    def ignore(self) -> Ignore:
+        """The Dockerfile's own ignore file, else the context's (dockerfile reference)."""
+        for path in self._question.ignore_files():
+            data = self._bytes(path)
+            if data is not None:
+                return Ignore.parse(data)
+        return Ignore.parse(b"")
+
+    def _bytes(self, path: Path) -> bytes | None:
+        data: bytes | None
         try:
-            return SourceFile(path.name, path.read_bytes())
+            data = path.read_bytes()
         except FileNotFoundError:
-            continue
+            data = None
         except IsADirectoryError:
             raise Invalid(f"{path} is a directory", hint="-f names a file") from None
-    raise NotFound(
-        f"failed to read dockerfile: open {candidates[0]}: no such file or directory",
-        hint="name it with -f",
-    )
-
-
-def _ignore(request: BuildRequest) -> Ignore:
-    """The ignore file: the Dockerfile's own, else the context's (dockerfile reference)."""
-    named = request.dockerfile or request.context / "Dockerfile"
-    for path in (named.with_name(named.name + ".dockerignore"), request.context / ".dockerignore"):
-        try:
-            return Ignore.parse(path.read_bytes())
-        except FileNotFoundError:
-            continue
-    return Ignore.parse(b"")
+        self.read[str(path)] = data
+        return data
 
 
 def _settings(request: BuildRequest, platform: Platform) -> Settings:
@@ -179,15 +217,27 @@ def _resolve(
     return BaseImage(shown, config, layers)
 
 
-def _tools(engine: Engine, session: Session, request: BuildRequest, on_event: OnEvent) -> Tools:
-    index = engine.store.root / "statindex" / Digest.of(str(request.context).encode()).hex[:32]
+def _index(engine: Engine, request: BuildRequest) -> Path:
+    """The stat index of the request's context."""
+    name = Digest.of(str(request.context).encode("utf-8", "surrogateescape")).hex[:32]
+    return engine.store.root / "statindex" / name
+
+
+def _tools(
+    engine: Engine,
+    session: Session,
+    request: BuildRequest,
+    cache: LocalCache,
+    context: LocalContext,
+    on_event: OnEvent,
+) -> Tools:
     return Tools(
         store=engine.store,
         session=session,
-        cache=LocalCache(engine.store, session),
+        cache=cache,
         snapshots=engine.snapshots,
         runner=engine.runner,
-        context=LocalContext(request.context, _ignore(request), index),
+        context=context,
         on_event=on_event,
         clock=time.time,
         platform=str(request.platform or host()),

@@ -12,9 +12,8 @@ from layers.store import Store
 
 if TYPE_CHECKING:
     # For annotations only: a cached build starts no runner and asks no registry.
-    from registry_client.client import Client
-
     from layers.snapshots import Snapshots
+    from registry_client.client import Client
     from runner.spec import Runner
 
 
@@ -41,9 +40,9 @@ class Engine:
         """The store's snapshots: overlayfs where it is to be had, else copies."""
         with self._lock:
             if self._snapshots is None:
-                from layers.overlay import Overlay
+                from layers.snapshots import snapshots_for
 
-                self._snapshots = Overlay(self.store.root)
+                self._snapshots = snapshots_for(self.store)
             return self._snapshots
 
     def runner(self) -> Runner:

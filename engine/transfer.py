@@ -9,33 +9,14 @@ from dataclasses import replace
 from builder.events import Notice, OnEvent, StepEnded, StepStarted
 from engine.engine import Engine
 from engine.images import load, select_platform
-from layers.session import Session
 from layers.store import Store
 from ocispec import mediatypes
-from ocispec.content import Readable
 from ocispec.errors import Denied, NotFound, PybuildError
 from ocispec.model import Descriptor
 from ocispec.platform import Platform
 from ocispec.reference import Reference
 
 OnBlob = Callable[[Descriptor, str], None]  # what happened to a blob: copied, exists, mounted
-
-
-class SessionSink:
-    """The store as a Sink whose blobs stay pinned until the session ends: a pull, whole or not."""
-
-    def __init__(self, store: Store, session: Session) -> None:
-        self._store = store
-        self._session = session
-
-    def has(self, blob: Descriptor) -> bool:
-        return self._session.pin(blob.digest)
-
-    def put(self, blob: Descriptor, data: Readable) -> None:
-        self._session.put(blob, data)
-
-    def tag(self, ref: Reference, root: Descriptor) -> None:
-        self._session.tag(ref, root)
 
 
 def pull(
@@ -56,16 +37,15 @@ def pull(
     repository = engine.client().repository(ref)
     asked = repository.resolve(ref)
     with engine.store.session() as session:
-        sink = SessionSink(engine.store, session)
         root = asked
         if asked.media_type in mediatypes.INDEXES:
             data = repository.open(asked)
             try:
-                sink.put(asked, data)
+                session.put(asked, data)
             finally:
                 data.close()
             root = replace(select_platform(engine.store, asked, platform), platform=None)
-        copy(root, repository, sink, jobs=max(engine.jobs, 4), on_blob=on_blob)
+        copy(root, repository, session, jobs=max(engine.jobs, 4), on_blob=on_blob)
         if ref.digest is not None:
             session.keep(asked)
         if ref.tag is not None:

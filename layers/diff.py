@@ -15,7 +15,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
-from layers.entry import SECOND, WHITEOUT, Entry, is_exported
+from layers.attributes import is_exported
+from layers.entry import SECOND, WHITEOUT, Entry
 from layers.inroot import Descent
 from layers.layerwrite import LayerWriter
 from layers.ondisk import entry_of, exported_xattrs, is_whiteout, status_of, xattr_names

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from layers.attributes import is_exported
+
 Kind = Literal["file", "dir", "link", "symlink", "char", "block", "fifo"]
 
 WHITEOUT: Final = ".wh."  # before a name: the name is gone (layer.md, "Whiteouts")
@@ -40,20 +42,6 @@ class Entry:
 def encoded(path: str) -> bytes:
     """As os.fsencode, at half its cost for most paths."""
     return path.encode() if path.isascii() else os.fsencode(path)
-
-
-def is_exported(xattr: str) -> bool:
-    """
-    True for the extended attributes that belong to a layer.
-
-    File capabilities and the user's own. Not what overlayfs (``userxattr``) and rootless unpackers
-    keep for themselves under ``user.``: in a layer those would speak to the host's kernel.
-    """
-    if xattr == "security.capability":
-        return True
-    return xattr.startswith("user.") and not xattr.startswith(
-        ("user.overlay.", "user.rootlesscontainers")
-    )
 
 
 def only_exported(entry: Entry) -> Entry:

@@ -22,7 +22,7 @@ from layers.remove import remove_tree
 from layers.store import Store
 from ocispec.digest import Digest
 
-_CACHES: Final = ("statindex",)  # of files that name nothing
+_CACHES: Final = ("statindex", "answers")  # of files that keep nothing alive
 
 
 class Policy(NamedTuple):

@@ -8,7 +8,8 @@ import stat
 from collections.abc import Mapping
 from typing import Final
 
-from layers.entry import Entry, Kind, is_exported
+from layers.attributes import is_exported
+from layers.entry import Entry, Kind
 from ocispec.errors import Invalid, Unsupported
 
 _KINDS: Final[dict[int, Kind]] = {

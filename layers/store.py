@@ -31,7 +31,7 @@ from ocispec.model import Descriptor
 from ocispec.reference import Reference
 
 _FOLDERS: Final = (
-    *("blobs/sha256", "snapshots", "keys", "epochs", "statindex"),
+    *("blobs/sha256", "snapshots", "keys", "epochs", "statindex", "answers"),
     *("tmp", "trash", "locks", "empty"),
 )
 _PRIVATE: Final = ("snapshots", "tmp", "trash")

@@ -7,17 +7,17 @@ so young when it was read that a later change could have left no trace.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from operator import attrgetter
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from layers import statindex
-from layers.entry import Kind
 from layers.inroot import Descent
 from layers.treeread import (
     CHUNK,
@@ -31,7 +31,10 @@ from layers.treeread import (
     open_file,
     xattrs_of,
 )
-from ocispec.content import Readable
+
+if TYPE_CHECKING:
+    from layers.entry import Kind
+    from ocispec.content import Readable
 
 _TRIES: Final = 3
 _SECOND: Final = 1_000_000_000  # in nanoseconds
@@ -197,6 +200,10 @@ class Tree:
         finally:
             file.close()
 
+    def are_settled(self, entries: Iterable[TreeEntry]) -> bool:
+        """True if no change after the scan can leave all that is in fingerprint() as it is."""
+        return all(self._is_settled(entry.status) for entry in entries)
+
     def save(self) -> None:
         """Write the index, if it is not as it was."""
         if self._index is None or not self._is_changed:
@@ -277,6 +284,18 @@ class Tree:
         if data is not None and len(data) <= self._may_keep:
             self._may_keep -= len(data)
             self._kept[entry.path] = data
+
+
+def fingerprint(entries: Sequence[TreeEntry]) -> str:
+    """
+    A digest of all that stat(2) and readlink(2) tell of *entries*.
+
+    As long as it is the same so is every file, if they were settled when it was taken first.
+    """
+    hasher = hashlib.sha256(statindex.joined([entry.path for entry in entries]))
+    hasher.update(b"\0\0" + statindex.rows([entry.status for entry in entries]))
+    hasher.update(statindex.joined([e.target for e in entries if e.kind == "symlink"]))
+    return hasher.hexdigest()
 
 
 class _Scan:

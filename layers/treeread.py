@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from layers.entry import is_exported
+from layers.attributes import is_exported
 from layers.inroot import DIRECTORY
 from ocispec.errors import Corrupt, Denied
 

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from builder.selection import real
-from layers.entry import Entry, is_exported
+from layers.attributes import is_exported
+from layers.entry import Entry
 
 
 class Owner(NamedTuple):

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from engine.build import BuildRequest, BuildResult, build
-from engine.engine import Engine
+from engine import answers
 from ocispec.errors import Invalid, Usage
-from ocispec.platform import Platform
-from ocispec.reference import Reference
 from pybuild import places, progress
 from pybuild.options import Values
-from pybuild.units import added_host, size_in_bytes
+
+if TYPE_CHECKING:
+    # Imported on use: a build that nothing changed for is answered without them.
+    from engine.build import BuildRequest
+    from ocispec.platform import Platform
+    from ocispec.reference import Reference
+
+# Options that say how a build is done or shown, not what comes out.
+_PRESENTATION: Final = frozenset(
+    {"help", "iidfile", "jobs", "metadata_file", "progress", "quiet", "root"}
+)
 
 
 def build_command(values: Values, positional: Sequence[str]) -> int:
@@ -23,25 +32,61 @@ def build_command(values: Values, positional: Sequence[str]) -> int:
             f"'pybuild build' requires 1 argument, got {len(positional)}",
             hint="usage: pybuild build [OPTIONS] PATH",
         )
-    request = _request(values, positional[0])
     kind = "quiet" if values["quiet"] else _text(values, "progress") or "auto"
-    jobs = values["jobs"]
-    with (
-        progress.shown(kind) as display,
-        Engine(
-            places.store_root(_text(values, "root")),
-            jobs=jobs if isinstance(jobs, int) and jobs else None,
-            docker_config=places.docker_config(),
-        ) as engine,
-    ):
-        result = build(engine, request, display.on_event)
-    _write_results(values, request, result)
+    question = _question(values, positional[0])
+    answer = None if question is None else answers.find(question)
+    with progress.shown(kind) as display:
+        if answer is not None:
+            answer.replay(display.on_event)
+        else:
+            answer = _build(values, positional[0], question, display)
+    _write_results(values, answer)
     if kind == "quiet":
-        print(result.config)
+        print(answer.config)
     return 0
 
 
+def _question(values: Values, context: str) -> answers.Question | None:
+    """The build as a question that may have been answered before; None if it must be done."""
+    file = _text(values, "file")
+    if values["no_cache"] or values["pull"] or file == "-":
+        return None
+    settings = {name: values[name] for name in values if name not in _PRESENTATION}
+    del settings["file"]
+    taken = {name: places.environment(name) for name in ("SOURCE_DATE_EPOCH",)}
+    for text in _texts(values, "build_arg"):
+        if "=" not in text:
+            taken[text] = places.environment(text)
+    return answers.Question(
+        places.store_root(_text(values, "root")),
+        Path(context).absolute(),
+        Path(file).absolute() if file else None,
+        json.dumps([settings, taken], sort_keys=True),
+    )
+
+
+def _build(
+    values: Values, context: str, question: answers.Question | None, display: progress.Display
+) -> answers.Answer:
+    from engine.build import build
+    from engine.engine import Engine
+
+    request = _request(values, context)
+    jobs = values["jobs"]
+    root = places.store_root(_text(values, "root"))
+    with Engine(
+        root,
+        jobs=jobs if isinstance(jobs, int) and jobs else None,
+        docker_config=places.docker_config(),
+    ) as engine:
+        result = build(engine, request, display.on_event, question)
+    return answers.Answer(result.manifest.json(), result.config, result.identity, [], [])
+
+
 def _request(values: Values, context: str) -> BuildRequest:
+    from engine.build import BuildRequest
+    from pybuild.units import added_host, size_in_bytes
+
     file = _text(values, "file")
     build_args = dict(_build_arg(text) for text in _texts(values, "build_arg"))
     shm_size = _text(values, "shm_size")
@@ -75,6 +120,8 @@ def _refuse_remote(context: str) -> None:
 
 
 def _tag(text: str) -> Reference:
+    from ocispec.reference import Reference
+
     ref = Reference.parse(text)
     if ref.digest is not None:
         raise Invalid(f"invalid tag {text!r}: an image is not named by its digest")
@@ -82,6 +129,8 @@ def _tag(text: str) -> Reference:
 
 
 def _platform(text: str | None) -> Platform | None:
+    from ocispec.platform import Platform
+
     if text is not None and "," in text:
         raise Usage("several platforms at once are not built yet", hint="build one after the other")
     return Platform.parse(text) if text else None
@@ -121,20 +170,18 @@ def _ulimit(text: str) -> tuple[str, tuple[int, int]]:
         raise Usage(f"invalid ulimit {text!r}", hint="write NAME=SOFT[:HARD]") from None
 
 
-def _write_results(values: Values, request: BuildRequest, result: BuildResult) -> None:
+def _write_results(values: Values, answer: answers.Answer) -> None:
     iidfile = _text(values, "iidfile")
     if iidfile:
-        Path(iidfile).write_text(str(result.config))
+        Path(iidfile).write_text(answer.config)
     metadata = _text(values, "metadata_file")
     if metadata:
-        import json
-
-        document = {
-            "containerimage.config.digest": result.config,
-            "containerimage.descriptor": result.manifest.json(),
-            "containerimage.digest": result.manifest.digest,
-            "image.name": ",".join(str(tag) for tag in request.tags),
-            "pybuild.identity": result.identity,
+        document: Mapping[str, Any] = {
+            "containerimage.config.digest": answer.config,
+            "containerimage.descriptor": answer.manifest,
+            "containerimage.digest": answer.manifest["digest"],
+            "image.name": ",".join(str(_tag(text)) for text in _texts(values, "tag")),
+            "pybuild.identity": answer.identity,
         }
         Path(metadata).write_text(json.dumps(document, indent=2) + "\n")
 

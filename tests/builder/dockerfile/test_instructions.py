@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ FILES = sorted((TESTDATA / "dockerfiles").glob("*.Dockerfile"))
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_reads_as_it_did(path: Path) -> None:
     dockerfile = parse(SourceFile("Dockerfile", path.read_bytes()))
-    value = {
+    value: dict[str, Sequence[object]] = {
         "escape": [dockerfile.escape],
         "directives": [[d.name, d.value, d.span.first] for d in dockerfile.directives],
         "blank continuations": [span.first for span in dockerfile.blank_continuations],
