@@ -160,6 +160,8 @@ class Session:
         temporary = self._next("record")
         try:
             write_file(temporary, data)
+            # A store of an earlier version may lack a folder that this one has.
+            (self._root / folder).mkdir(mode=0o711, exist_ok=True)
             with self._lock, self._shared():
                 temporary.rename(self._root / folder / name)
         finally:

@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final, NamedTuple
 
 from builder.execute.place import Owner, Place, made_directory, parents
@@ -24,6 +25,7 @@ from ocispec.content import Readable
 from ocispec.digest import Digest
 from ocispec.errors import Invalid
 
+_ROOT: Final = Owner(0, 0)  # who owns what comes from a context
 IMPLICIT_MODE: Final = 0o755  # of parents that nobody asked for
 
 
@@ -162,30 +164,37 @@ class Layout:
         earlier = self.items.get(path)
         if earlier is not None and (earlier.entry.kind == "dir") != (item.entry.kind == "dir"):
             raise Invalid(f"two sources disagree whether /{path} is a directory")
-        self.items[path] = item._replace(entry=replace(item.entry, path=path))
+        if item.entry.path != path:
+            item = item._replace(entry=replace(item.entry, path=path))
+        self.items[path] = item
 
     def _item(self, entry: TreeEntry, path: str, source: Source) -> Item:
-        owner = self._owner or (Owner(entry.uid, entry.gid) if source.keep_owner else Owner(0, 0))
-        mode = entry.mode if self._mode is None or entry.kind == "symlink" else self._mode
-        is_file = entry.kind == "file"
-        return Item(
-            Entry(
-                path=path,
-                kind=entry.kind,
-                mode=mode,
-                uid=owner.uid,
-                gid=owner.gid,
-                size=entry.size if is_file else 0,
-                mtime_ns=entry.mtime_ns,
-                target=entry.target,
-                major=os.major(entry.rdev),
-                minor=os.minor(entry.rdev),
-                xattrs=kept_xattrs(entry, source.keep_owner),
-            ),
-            (lambda: source.tree.read(entry)) if is_file else None,
-            Digest(f"sha256:{entry.digest}") if is_file else None,
-            (id(source.tree), entry.dev, entry.ino) if is_file and entry.nlink > 1 else None,
+        # Called once a file: what stat(2) said is read without going through properties.
+        status, kind = entry.status, entry.kind
+        is_file = kind == "file"
+        mode = entry.mode if self._mode is None or kind == "symlink" else self._mode
+        owner = self._owner or _ROOT
+        if source.keep_owner and self._owner is None:
+            owner = Owner(status.st_uid, status.st_gid)
+        is_node = kind in ("char", "block")
+        made = Entry(
+            path,
+            kind,
+            mode,
+            owner.uid,
+            owner.gid,
+            status.st_size if is_file else 0,
+            status.st_mtime_ns,
+            entry.target,
+            os.major(status.st_rdev) if is_node else 0,
+            os.minor(status.st_rdev) if is_node else 0,
+            kept_xattrs(entry, source.keep_owner),
         )
+        if not is_file:
+            return Item(made)
+        inode = (id(source.tree), status.st_dev, status.st_ino) if status.st_nlink > 1 else None
+        content = Digest(f"sha256:{entry.digest}")
+        return Item(made, partial(source.tree.read, entry), content, inode)
 
 
 def write(items: Iterable[Item], writer: LayerWriter) -> None:
