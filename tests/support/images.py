@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import random
 import tarfile
 import threading
@@ -30,6 +31,9 @@ class Memory:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def resolve(self, ref: Reference) -> Descriptor:
+        if ref.digest in self.blobs:
+            data = self.blobs[ref.digest]
+            return Descriptor(json.loads(data)["mediaType"], ref.digest, len(data))
         try:
             return self.names[str(ref)]
         except KeyError:
