@@ -24,6 +24,19 @@ def parse(options: Sequence[str]) -> Options:
     return [(key, value if equals else None) for key, equals, value in pairs]
 
 
+def held(options: Options) -> Options:
+    """
+    *options* with every directory opened now, and named by its descriptor from here on.
+
+    For whoever covers a part of the host's tree before it mounts: the directories may be below it.
+    The descriptors close when the command is executed.
+    """
+    return [
+        (key, f"/proc/self/fd/{_open(value)}" if key in _DIRECTORIES and value else value)
+        for key, value in options
+    ]
+
+
 def mount(options: Options, attributes: int, scratch: str) -> int:
     """
     The overlay, detached. *scratch* is a directory that may be mounted on for a moment.

@@ -71,9 +71,11 @@ def build(request: Request, sources: Sources, *, devices: bool) -> system.Root:
 
     *devices*: whether device nodes in the image may be used, because something else says which.
     """
+    # Before anything of the host is covered: a store may well be in /dev/shm.
+    options = overlay.held(overlay.parse(request["root"]["options"]))
     _make_scratch()
     attributes = 0 if devices else linux.NODEV
-    root = _mount_root(request, sources, attributes)
+    root = _mount_root(request, sources, options, attributes)
     mounted = system.mount_all(root, request["shm_size"], attributes)
     system.mask(mounted, request["masked_paths"], request["readonly_paths"])
     for number, (target, content) in enumerate(request["files"].items()):
@@ -112,14 +114,15 @@ def _make_scratch() -> None:
         os.mkdir(path, 0o755)
 
 
-def _mount_root(request: Request, sources: Sources, attributes: int) -> int:
+def _mount_root(
+    request: Request, sources: Sources, options: overlay.Options, attributes: int
+) -> int:
     entry = request["root"]
     if sources.root is not None:
         root = sources.root
         if attributes:
             linux.set_attributes(root, attributes)
     elif entry["type"] == "overlay":
-        options = overlay.parse(entry["options"])
         if _make_stubs(options, _targets(request, sources)):
             options = [("lowerdir+", _STUBS), *options]
         root = overlay.mount(options, attributes, _ROOT)

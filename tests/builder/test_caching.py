@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -54,7 +55,7 @@ def test_a_second_build_is_cached_whole_and_gives_the_same_image(
     second = builder.build(context, text)
 
     assert first.manifest == second.manifest
-    assert (4, 4) == (second.steps, second.cached_steps)
+    assert (second.steps, second.cached_steps) == (4, 4)
 
 
 TEXT = BASE + "ARG v=1\nENV e=1\nRUN echo $e >/x\nCOPY src /src\nRUN cat /src/a >/y\n"
@@ -92,8 +93,8 @@ def test_a_build_argument_in_a_value_is_seen(builder: Builder, context: Path) ->
     image = builder.build(context, text, build_args={"v": "2"}).manifest
 
     config = builder.config(image).config
-    assert ("2", {"l": "2"}) == (config["User"], config["Labels"])
-    assert "2\n 2:0" == builder.files(image)["tmp/x"]
+    assert (config["User"], config["Labels"]) == ("2", {"l": "2"})
+    assert builder.files(image)["tmp/x"] == "2\n 2:0"
 
 
 def edit(path: Path, how: str) -> None:
@@ -164,7 +165,7 @@ def test_a_file_that_is_not_copied_rebuilds_nothing(builder: Builder, context: P
     builder.build(context, text)
     (context / "other").write_text("changed")
 
-    assert [] == rebuilt(builder, context, text)
+    assert rebuilt(builder, context, text) == []
 
 
 def test_a_step_that_gives_the_same_bytes_again_does_not_rebuild_what_follows(
@@ -187,8 +188,9 @@ def test_a_run_that_only_changes_times_keeps_the_image(builder: Builder, context
     second = builder.build(context, text, no_cache=True)
 
     assert first.manifest == second.manifest
-    assert ["COPY root /", "RUN echo same >/x"] == [
-        title for title, cached in builder.cached().items() if not cached
+    assert [title for title, cached in builder.cached().items() if not cached] == [
+        "COPY root /",
+        "RUN echo same >/x",
     ]
 
 
@@ -196,7 +198,7 @@ def test_an_empty_change_rebuilds_nothing_after_it(builder: Builder, context: Pa
     text = BASE + "RUN true\nRUN echo >/x\n"
     builder.build(context, text)
 
-    assert ["RUN : other"] == rebuilt(builder, context, text.replace("RUN true", "RUN : other"))
+    assert rebuilt(builder, context, text.replace("RUN true", "RUN : other")) == ["RUN : other"]
 
 
 def test_copy_from_a_stage_is_cached_when_its_files_are_the_same(
@@ -217,9 +219,9 @@ def test_the_steps_before_a_failure_are_cached(builder: Builder, context: Path) 
     with pytest.raises(Failed) as caught:
         builder.build(context, text)
 
-    assert 7 == caught.value.status
+    assert caught.value.status == 7
     assert "Dockerfile:4" in caught.value.message
-    assert [] == rebuilt(builder, context, BASE + "RUN echo 1 >/x\n")
+    assert rebuilt(builder, context, BASE + "RUN echo 1 >/x\n") == []
 
 
 def test_equal_steps_of_two_stages_are_executed_once(builder: Builder, context: Path) -> None:
@@ -240,8 +242,8 @@ def test_a_damaged_record_is_no_hit(builder: Builder, context: Path) -> None:
         record.write_bytes(record.read_bytes()[:-20])
 
     assert first.identity == builder.build(context, text).identity
-    assert {COPY: False} == {
-        title: cached for title, cached in builder.cached().items() if title == COPY
+    assert {title: cached for title, cached in builder.cached().items() if title == COPY} == {
+        COPY: False
     }
 
 
@@ -285,14 +287,14 @@ def test_an_epoch_applies_to_cached_layers_too_and_rebuilds_nothing(
 ) -> None:
     text = BASE + "RUN echo hi >/x\n"
     builder.build(context, text)
-    assert [] == rebuilt(builder, context, text, epoch=1_600_000_000)
+    assert rebuilt(builder, context, text, epoch=1_600_000_000) == []
     cached = builder.build(context, text, epoch=1_600_000_000)
     fresh = Builder(tmp_path / "fresh")
     with fresh.engine:
         assert cached.manifest == fresh.build(context, text, epoch=1_600_000_000).manifest
 
     config = builder.config(cached.manifest)
-    assert "2020-09-13T12:26:40Z" == config.created
+    assert config.created == "2020-09-13T12:26:40Z"
     with builder.root(cached.manifest) as root:
         newest = max(path.lstat().st_mtime for path in root.rglob("*"))
         assert newest <= 1_600_000_000
@@ -313,4 +315,15 @@ def test_a_cached_build_imports_nothing_heavy(builder: Builder, context: Path) -
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert "[]\n" == done.stdout
+    assert done.stdout == "[]\n"
+
+
+def test_a_store_may_be_in_shared_memory(context: Path) -> None:
+    place = Path("/dev/shm") / f"pybuild-test-{os.getpid()}"
+    made = Builder(place)
+    try:
+        with made.engine:
+            image = made.build(context, BASE + "RUN echo hi >/x\n").manifest
+            assert "hi\n" == made.files(image)["x"]
+    finally:
+        shutil.rmtree(place)
