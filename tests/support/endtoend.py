@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,24 +71,24 @@ def content(root: Path) -> Mapping[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What of the machine a program must give back: mounts, and processes by what they work on."""
+    """What a program must give back to the machine."""
 
     mounts: list[str]
     processes: list[str]
 
     @classmethod
     def of(cls, place: Path) -> Machine:
-        """The mounts that all see, and the processes that have *place* in their arguments."""
-        mounts = sorted(Path("/proc/mounts").read_text().splitlines())
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (folder / "cmdline").read_bytes()
-                environment = (folder / "environ").read_bytes()
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue  # it ended meanwhile
-            if folder.name != str(os.getpid()) and os.fsencode(place) in words + environment:
-                found.append(
-                    f"{folder.name}: {words.replace(bytes(1), b' ').decode(errors='replace')}"
-                )
-        return cls(mounts, sorted(found))
+        """The mounts of *place*, and the processes that have it among their words or variables."""
+        mounts = Path("/proc/mounts").read_text().splitlines()
+        return cls([line for line in mounts if str(place) in line], sorted(_processes(place)))
+
+
+def _processes(place: Path) -> Iterator[str]:
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes()
+            variables = (folder / "environ").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it has ended, or is another's
+        if folder.name != str(os.getpid()) and os.fsencode(place) in words + variables:
+            yield f"{folder.name} {os.fsdecode(words.replace(bytes(1), b' '))}"
