@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ocispec.reference import Reference
 from registry_client.credentials import Anonymous, Credentials, DockerConfig
-from registry_client.hosts import Hosts
+from registry_client.hosts import HostConfig, Hosts, Proxies, system_roots
 from registry_client.registry import Registry
 from registry_client.repository import OnProgress, Repository
 from registry_client.retry import Retries
@@ -37,19 +38,21 @@ class Client:
 
     @classmethod
     def configured(
-        cls, docker_config: Path | None, hosts: Hosts | None = None, *, search: str | None = None
+        cls,
+        docker_config: Path | None,
+        *,
+        named: Mapping[str, HostConfig] | None = None,
+        environ: Mapping[str, str] = os.environ,
     ) -> Client:
         """
-        A client with the logins of the config.json at *docker_config*, if any.
+        The client of a user's command, with the logins of the config.json at *docker_config*.
 
-        Credential helpers are looked for in *search*, by default in PATH.
+        From *environ* come the proxies, the CAs that are trusted, and where helpers are.
         """
+        hosts = Hosts(named or {}, Proxies.of_environment(environ), system_roots(environ))
         if docker_config is None:
-            return cls(hosts=hosts)
-        import os
-
-        folders = os.pathsep.join(os.get_exec_path()) if search is None else search
-        return cls(DockerConfig(docker_config, search=folders), hosts)
+            return cls(None, hosts)
+        return cls(DockerConfig(docker_config, search=environ.get("PATH", os.defpath)), hosts)
 
     def registry(self, name: str) -> Registry:
         """The registry *name*, as in references."""

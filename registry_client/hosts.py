@@ -17,6 +17,14 @@ _HUB_HOST: Final = "registry-1.docker.io"
 _PORTS: Final = {"http": 80, "https": 443}
 # No character that two URL parsers could take differently, and no user:password.
 _AUTHORITY: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_ROOTS: Final = (  # as Go looks for them (crypto/x509, root_linux.go)
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
 _VISIBLE: Final = re.compile(r"[!-~]{1,16384}")
 
 
@@ -77,6 +85,9 @@ class HostConfig:
     token_hosts: frozenset[str] = frozenset()
 
 
+_UNNAMED: Final = HostConfig()
+
+
 @dataclass(frozen=True, slots=True)
 class Proxies:
     """Proxy URLs; *bypass* holds the hosts of NO_PROXY: ``host``, ``.domain``, ``*``, a network."""
@@ -84,6 +95,22 @@ class Proxies:
     http: str | None = field(default=None, repr=False)
     https: str | None = field(default=None, repr=False)
     bypass: tuple[str, ...] = ()
+
+    @classmethod
+    def of_environment(cls, environ: Mapping[str, str]) -> Proxies:
+        """
+        The proxies that *environ* names, as curl and Go read it: lower case first.
+
+        Not HTTP_PROXY for a CGI program, where it is a header of the request (CVE-2016-5386).
+        """
+        plain = environ.get("http_proxy")
+        if plain is None and "REQUEST_METHOD" not in environ:
+            plain = environ.get("HTTP_PROXY")
+        tls = environ.get("https_proxy", environ.get("HTTPS_PROXY"))
+        other = environ.get("all_proxy", environ.get("ALL_PROXY"))
+        bypass = environ.get("no_proxy", environ.get("NO_PROXY", ""))
+        rules = tuple(rule.strip() for rule in bypass.split(",") if rule.strip())
+        return cls(_proxy(plain or other), _proxy(tls or other), rules)
 
     def for_origin(self, origin: Origin) -> str | None:
         if is_loopback(origin.host) or any(_matches(rule, origin) for rule in self.bypass):
@@ -93,17 +120,17 @@ class Proxies:
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """All that is known of hosts before the first request. *default* is for those not named."""
+    """All that is known of hosts before the first request."""
 
     named: Mapping[str, HostConfig] = field(default_factory=dict)  # keys: "host" or "host:port"
-    default: HostConfig = HostConfig()
     proxies: Proxies = Proxies()
+    roots: Path | None = None  # PEM of the CAs that are trusted; None: those of certifi
 
     def config(self, origin: Origin) -> HostConfig:
         for name in origin.names:
             if name in self.named:
                 return self.named[name]
-        return self.default
+        return _UNNAMED
 
     def is_named(self, origin: Origin) -> bool:
         return any(name in self.named for name in origin.names)
@@ -123,6 +150,14 @@ class Hosts:
         if config.insecure:
             return (tls, plain)
         return (tls,)
+
+    def verification(self, origin: Origin) -> bool | str:
+        """What requests is told of certificates: a file of CAs, True for certifi's, or False."""
+        config = self.config(origin)
+        if config.insecure:
+            return False
+        roots = config.ca_file or self.roots
+        return True if roots is None else str(roots)
 
     def check_hop(self, home: Origin, target: Origin) -> None:
         """
@@ -155,6 +190,14 @@ class Hosts:
             or realm.host in config.token_hosts
             or (_domain(realm.host) is not None and _domain(realm.host) == _domain(home.host))
         )
+
+
+def system_roots(environ: Mapping[str, str]) -> Path | None:
+    """The CAs that this system trusts, which may have its owner's own among them."""
+    for name in (environ.get("SSL_CERT_FILE"), *_ROOTS):
+        if name and Path(name).is_file():
+            return Path(name)
+    return None
 
 
 def is_loopback(host: str) -> bool:
@@ -193,6 +236,11 @@ def _domain(host: str) -> str | None:
     if deep and len(labels) < 3:
         return None
     return ".".join(labels[-3 if deep else -2 :])
+
+
+def _proxy(url: str | None) -> str | None:
+    """A proxy's URL; without a scheme it is one of plain HTTP, as curl has it."""
+    return url if not url or "://" in url else f"http://{url}"
 
 
 def _matches(rule: str, origin: Origin) -> bool:

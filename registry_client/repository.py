@@ -30,6 +30,7 @@ _ACCEPT: Final = ", ".join(mediatypes.ACCEPT)
 _SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1"
 _MAX_PAGES: Final = 1000
 _MAX_PAGE: Final = 16 << 20  # bytes
+_MAX_NEIGHBOURS: Final = 4  # each costs a request, and maybe a token, for a blob it has not
 _MAX_KEPT: Final = 32  # documents that were just fetched or put
 _PAGE: Final = 1000  # tags; ECR refuses to give more
 _NEXT: Final = re.compile(r'<([^>]*)>[^,]*;\s*rel="?next"?', re.IGNORECASE)
@@ -39,7 +40,8 @@ class Repository:
     """
     The repository *name* of *registry*. For many threads.
 
-    *mount_from* names repositories of the same registry that may already have what is put here.
+    *mount_from* names repositories of the same registry that may already have what is put here,
+    the likeliest first: only some are asked.
     *on_progress* is called from the threads that read and put.
     """
 
@@ -57,7 +59,8 @@ class Repository:
         self._full = f"{registry.name}/{name}"  # for messages
         self._auth = registry.auth(name, credentials)
         self._on_progress = on_progress or _silent
-        self._mount_from = tuple(other for other in mount_from if other != name)
+        others = [other for other in mount_from if other != name]
+        self._mount_from = tuple(others[:_MAX_NEIGHBOURS])
         self._upload = Upload(registry, name, self._auth, self._has_blob)
         self._lock = threading.Lock()  # guards the one below
         self._documents: dict[Digest, bytes] = {}
@@ -220,10 +223,15 @@ class Repository:
         return response.status == 200 and response.length in (None, blob.size)
 
     def _mountable(self, blob: Descriptor) -> str | None:
-        """The neighbour to mount *blob* from: the only one, or the first that says it has it."""
-        if len(self._mount_from) <= 1:
-            return next(iter(self._mount_from), None)
-        for name in self._mount_from:
+        """
+        The neighbour to mount *blob* from: the only one, or the first that says it has it.
+
+        The one that had the last is asked first: images share whole stacks of layers.
+        """
+        neighbours = self._mount_from
+        if len(neighbours) <= 1:
+            return next(iter(neighbours), None)
+        for name in neighbours:
             scopes = (f"repository:{name}:pull",)
             path = f"/v2/{name}/blobs/{blob.digest}"
             try:
@@ -232,6 +240,7 @@ class Repository:
                 continue
             with response:
                 if response.status == 200:
+                    self._mount_from = (name, *(other for other in neighbours if other != name))
                     return name
         return None
 

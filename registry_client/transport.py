@@ -262,7 +262,7 @@ class Transport:
                 prepared,
                 stream=True,
                 timeout=(CONNECT_TIMEOUT, request.timeout),
-                verify=self._verification(origin),
+                verify=self._hosts.verification(origin),
                 proxies=self._proxies(origin),
             )
         except _Unreadable as unreadable:
@@ -270,12 +270,6 @@ class Transport:
         except (requests.RequestException, OSError, ValueError) as error:
             raise _explained(error, origin) from _cause(error)
         return Response(answer, request.url, left)
-
-    def _verification(self, origin: Origin) -> bool | str:
-        config = self._hosts.config(origin)
-        if config.ca_file is not None:
-            return str(config.ca_file)
-        return not config.insecure
 
     def _proxies(self, origin: Origin) -> dict[str, str]:
         proxy = self._hosts.proxies.for_origin(origin)
@@ -289,7 +283,7 @@ class Transport:
             adapter = self._adapters.get(origin)
             if adapter is None:
                 adapter = requests.adapters.HTTPAdapter(pool_maxsize=16)
-                if self._verification(origin) is False:
+                if self._hosts.verification(origin) is False:
                     _expect_no_verification()
                 if not self._proxies(origin):
                     _check_peers(adapter, lambda peer: self._check_peer(origin, peer))
@@ -391,7 +385,9 @@ def _explained(error: Exception, origin: Origin) -> PybuildError:
     if isinstance(cause, TimeoutError) or isinstance(error, requests.Timeout):
         return Broken(f"{origin}: no answer in time")
     if isinstance(cause, ssl.SSLError):
-        return Broken(f"{origin}: TLS failed: {safe(cause.reason or 'unknown reason')}")
+        reason = safe(cause.reason or "unknown reason").replace("_", " ").lower()
+        hint = "does the registry speak plain HTTP? then mark it as insecure"
+        return Broken(f"{origin}: TLS failed: {reason}", hint=hint)
     if cause is not None and cause.strerror:
         return Broken(f"{origin}: {cause.strerror.lower()}")
     return Broken(f"{origin}: the connection was cut", hint="a proxy or the registry ended it")

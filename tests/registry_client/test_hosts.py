@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ocispec.errors import Invalid
-from registry_client.hosts import HostConfig, Hosts, Origin, Proxies, is_loopback, is_private
+from registry_client.hosts import (
+    HostConfig,
+    Hosts,
+    Origin,
+    Proxies,
+    is_loopback,
+    is_private,
+    system_roots,
+)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +135,58 @@ def test_each_scheme_has_a_proxy_of_its_own() -> None:
 
     assert proxies.for_origin(Origin.of("http://example.com")) == "http://plain"
     assert proxies.for_origin(Origin.of("https://example.com")) == "http://tls"
+
+
+@pytest.mark.parametrize(
+    ("environ", "plain", "tls"),
+    [
+        ({}, None, None),
+        ({"http_proxy": "http://a", "https_proxy": "http://b"}, "http://a", "http://b"),
+        ({"HTTP_PROXY": "http://a", "HTTPS_PROXY": "http://b"}, "http://a", "http://b"),
+        ({"http_proxy": "http://a", "HTTP_PROXY": "http://b"}, "http://a", None),
+        ({"HTTP_PROXY": "http://a", "REQUEST_METHOD": "GET"}, None, None),
+        ({"ALL_PROXY": "http://a", "https_proxy": "http://b"}, "http://a", "http://b"),
+        ({"https_proxy": "proxy:3128"}, None, "http://proxy:3128"),
+        ({"https_proxy": "", "HTTPS_PROXY": "http://a"}, None, None),
+    ],
+)
+def test_proxies_are_read_from_the_environment(
+    environ: dict[str, str], plain: str | None, tls: str | None
+) -> None:
+    proxies = Proxies.of_environment(environ)
+
+    assert (proxies.http or None, proxies.https or None) == (plain, tls)
+
+
+def test_hosts_without_a_proxy_are_read_from_the_environment() -> None:
+    proxies = Proxies.of_environment({"NO_PROXY": "a.com, .b.com ,,10.0.0.0/8"})
+
+    assert proxies.bypass == ("a.com", ".b.com", "10.0.0.0/8")
+
+
+def test_the_roots_of_the_environment_come_first(tmp_path: Path) -> None:
+    (tmp_path / "mine.pem").touch()
+    mine, absent = str(tmp_path / "mine.pem"), str(tmp_path / "absent.pem")
+
+    assert system_roots({"SSL_CERT_FILE": mine}) == Path(mine)
+    assert system_roots({"SSL_CERT_FILE": absent}) == system_roots({})
+
+
+@pytest.mark.parametrize(
+    ("config", "roots", "expected"),
+    [
+        (HostConfig(), None, True),
+        (HostConfig(), Path("/roots"), "/roots"),
+        (HostConfig(ca_file=Path("/own")), Path("/roots"), "/own"),
+        (HostConfig(insecure=True, ca_file=Path("/own")), Path("/roots"), False),
+    ],
+)
+def test_what_certificates_are_checked_with(
+    config: HostConfig, roots: Path | None, expected: bool | str
+) -> None:
+    hosts = Hosts({"example.com": config}, roots=roots)
+
+    assert hosts.verification(Origin.of("https://example.com")) == expected
 
 
 @pytest.mark.parametrize(

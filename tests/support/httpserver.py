@@ -20,6 +20,7 @@ from pathlib import Path
 from ocispec.digest import Digest
 from ocispec.model import Descriptor
 
+_TLS = b"\x16"  # the first byte of a handshake
 _PATIENCE = 20.0  # seconds for a client that says nothing
 _REASONS = {200: "OK", 201: "Created", 202: "Accepted", 206: "Partial Content", 307: "Elsewhere"}
 
@@ -156,6 +157,9 @@ class _Loop:
                 connection = self._context.wrap_socket(raw, server_side=True)
                 self._open.add(connection)
             with connection.makefile("rb") as file:
+                if file.peek(1)[:1] == _TLS:
+                    connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\nTLS to a server without")
+                    return
                 while (request := _read(file, number)) is not None:
                     self._server.received.append(request)
                     reply = self._handler(request)
