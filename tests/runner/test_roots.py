@@ -69,7 +69,7 @@ class TestOverlay:
     ) -> None:
         del runner
         if way == overlay.by_path and len(name) > 200:
-            pytest.skip("needs fsconfig(2) to take strings of more than 255 bytes")
+            name = name[:100]  # fsconfig(2) takes strings of 255 bytes, the whole path included
         directory = tmp_path / name
         directory.mkdir()
         (layer,) = _layers(directory, 1)
