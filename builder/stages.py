@@ -63,3 +63,13 @@ class Stages(NamedTuple):
                 hint=f"the stages are: {known}" if known else "no stage of this file has a name",
             )
         return stage
+
+    def hint(self, name: str) -> str:
+        """What may help whoever wrote *name*, which is no stage and no image either."""
+        from difflib import get_close_matches
+
+        known = [stage.name for stage in self.stages if stage.name]
+        close = get_close_matches(name.lower(), known, 1, 0.6)
+        if close:
+            return f"did you mean the stage {close[0]}?"
+        return "it is no stage of this file, so it was looked for as an image"

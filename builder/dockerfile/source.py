@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ocispec.errors import Invalid
+from ocispec.errors import Invalid, PybuildError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -46,6 +46,11 @@ class SourceFile(NamedTuple):
 
     def error(self, span: Span, reason: str, hint: str = "") -> DockerfileError:
         return DockerfileError(self, span, reason, hint)
+
+    def placed(self, span: Span, error: PybuildError) -> PybuildError:
+        """*error*, of its own kind, with the place before it and the lines drawn under it."""
+        message = f"{span}: {visible(error.message)}\n{self.draw(span)}"
+        return type(error)(message, visible(error.hint))
 
     def at(self, span: Span) -> At:
         """``with source.at(span):`` gives every Invalid raised inside its place."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -17,7 +18,7 @@ from builder.dockerfile.instructions import (
     Workdir,
 )
 from builder.dockerfile.parse import Dockerfile, parse_trigger
-from builder.dockerfile.source import SourceFile
+from builder.dockerfile.source import SourceFile, Span
 from builder.lower import config, files, run
 from builder.lower.state import (
     PATH,
@@ -31,7 +32,7 @@ from builder.lower.state import (
 )
 from builder.plan import Base, Output, Plan
 from builder.stages import Stage, Stages
-from ocispec.errors import Invalid, NotFound
+from ocispec.errors import Denied, Invalid, NotFound, Unavailable, Unsupported
 from ocispec.model import ImageConfig
 from ocispec.platform import Platform
 
@@ -52,10 +53,19 @@ class Lowering:
         self._done: dict[int, StageState] = {}
         self._images: dict[tuple[str, Platform], int] = {}
         self._used_args: set[str] = set()
+        self._spans: list[Span] = []  # of the instructions being lowered, the innermost last
         self._globals = self._global_args()
 
     def plan(self) -> Plan:
         """The plan for the target of the settings."""
+        try:
+            return self._plan()
+        except (Denied, NotFound, Unavailable, Unsupported) as error:
+            if not self._spans:
+                raise
+            raise self._source.placed(self._spans[-1], error) from error
+
+    def _plan(self) -> Plan:
         target = self._stages.target(self._settings.target)
         state = self._stage(target)
         if self._settings.labels:
@@ -80,7 +90,7 @@ class Lowering:
             values[name] = self._settings.build_args[name]
             self._used_args.add(name)
         for item in self._stages.global_args:
-            with self._source.at(item.span):
+            with self._at(item.span):
                 for name, default in item.args:
                     self._used_args.add(name)
                     if name in self._settings.build_args:
@@ -89,11 +99,19 @@ class Lowering:
                         values[name] = words.expand(default, values, escape=self._escape)
         return values
 
+    @contextmanager
+    def _at(self, span: Span) -> Iterator[None]:
+        """What goes wrong inside has its place at *span*, if not further inside."""
+        self._spans.append(span)
+        with self._source.at(span):
+            yield
+        self._spans.pop()
+
     def _stage(self, stage: Stage) -> StageState:
         done = self._done.get(stage.number)
         if done is not None:
             return done
-        with self._source.at(stage.head.span):
+        with self._at(stage.head.span):
             state = self._begin(stage)
         triggers = self._triggers(state, stage)
         body = (*triggers, *stage.body)
@@ -101,7 +119,7 @@ class Lowering:
         if isinstance(self._steps.all[state.root].op, Base):
             self._name_base(state)
         for item in body:
-            with self._source.at(item.span):
+            with self._at(item.span):
                 self._instruction(state, stage, item)
         self._done[stage.number] = state
         return state
@@ -139,7 +157,10 @@ class Lowering:
         if name == SCRATCH:
             empty = ImageConfig(platform, config={"WorkingDir": "/"})
             return BaseImage(SCRATCH, empty, ())
-        return self._resolve(name, platform)
+        try:
+            return self._resolve(name, platform)
+        except (Denied, NotFound, Unavailable) as error:
+            raise type(error)(error.message, error.hint or self._stages.hint(name)) from error
 
     def _base_step(self, name: str, platform: Platform, image: BaseImage, stage: Stage) -> int:
         key = (name, platform)

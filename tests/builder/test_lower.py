@@ -319,3 +319,35 @@ def test_maintainer_is_the_author() -> None:
 def test_an_empty_base_name_is_refused() -> None:
     with pytest.raises(Invalid, match="should not be blank"):
         plan("ARG a\nFROM $a\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "hint"),
+    [
+        ("FROM nobase\n", 1, "no stage of this file"),
+        ("FROM scratch AS build\nFROM scratch\nCOPY --from=biuld /x /\n", 3, "the stage build?"),
+        ("FROM scratch AS a\nFROM scratch AS b\nCOPY --from=a /x /\nFROM c\n", 4, "no stage"),
+    ],
+    ids=["FROM", "COPY", "after another stage"],
+)
+def test_an_image_that_is_not_there_is_shown_at_its_place(text: str, line: int, hint: str) -> None:
+    with pytest.raises(NotFound, match=f"^Dockerfile:{line}: ") as caught:
+        plan(text, missing=("nobase", "biuld", "c"))
+
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM scratch\nRUN --mount=type=ssh true\n",
+        "FROM scratch\nADD https://example.org/x /\n",
+        "FROM scratch AS a\nADD --checksum=sha256:0 x /\nFROM scratch\nCOPY --from=a / /\n",
+    ],
+    ids=["RUN", "ADD", "in another stage"],
+)
+def test_what_is_not_built_yet_is_shown_at_its_place(text: str) -> None:
+    with pytest.raises(Unsupported, match=r"^Dockerfile:2: ") as caught:
+        plan(text)
+
+    assert caught.value.message.count(">>>") == 1

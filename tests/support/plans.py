@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from builder.dockerfile.parse import parse
@@ -10,6 +10,7 @@ from builder.dockerfile.source import SourceFile
 from builder.lower.lower import Lowering
 from builder.lower.state import BaseImage, Settings
 from builder.plan import Output, Plan
+from ocispec.errors import NotFound
 from ocispec.model import ImageConfig
 from ocispec.platform import Platform
 
@@ -24,11 +25,14 @@ def lowering(
     build_args: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
     target: str | None = None,
+    missing: Collection[str] = (),
 ) -> Lowering:
-    """*bases* maps an image's name to the ``config`` part of its config."""
+    """*bases* maps an image's name to the ``config`` part of its config; *missing* are none."""
     known = bases or {}
 
     def resolve(name: str, platform: Platform) -> BaseImage:
+        if name in missing:
+            raise NotFound(f"{name}: not found")
         return BaseImage(name, ImageConfig(platform, config=known.get(name, {})), ())
 
     settings = Settings(AMD64, AMD64, build_args or {}, labels or {}, target)
