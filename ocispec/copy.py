@@ -14,9 +14,9 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Final
 
 from ocispec import mediatypes
-from ocispec.content import Sink, Source, read_small
+from ocispec.content import Readable, Sink, Source, read_small
 from ocispec.digest import Digest
-from ocispec.errors import Invalid
+from ocispec.errors import Cancelled, Invalid
 from ocispec.model import MAX_DOCUMENT, Descriptor, Index, Manifest
 
 MAX_DEPTH: Final = 8  # of indexes in indexes
@@ -43,7 +43,7 @@ def copy(
     *select* says which children of an index are wanted; the index itself is copied whole.
     Layers that are not to be distributed are left out unless *nondistributable*. *on_blob* is
     called from the threads of the copy. Invalid for documents that make no sense or go too deep.
-    The first error ends the copy when what is under way has ended.
+    The first error ends the copy, and what is under way at its next read.
     """
     walk = _Walk(source, select)
     stop = threading.Event()
@@ -54,7 +54,7 @@ def copy(
         if not nondistributable and mediatypes.is_nondistributable(blob.media_type):
             done = "skipped"
         else:
-            done = _put(blob, source, sink)
+            done = _put(blob, source, sink, stop)
         if on_blob is not None:
             on_blob(blob, done)
 
@@ -70,10 +70,10 @@ def copy(
             on_blob(blob, done)
 
 
-def _put(blob: Descriptor, source: Source, sink: Sink) -> str:
+def _put(blob: Descriptor, source: Source, sink: Sink, stop: threading.Event) -> str:
     if sink.has(blob):
         return "exists"
-    data = source.open(blob)
+    data = _Stoppable(source.open(blob), stop)
     try:
         sink.put(blob, data)
     finally:
@@ -101,6 +101,35 @@ def _each(
             stop.set()
     for future in sorted(done, key=futures.index):
         future.result()
+
+
+class _Stoppable(io.IOBase):
+    """*data*, whose reads raise Cancelled once *stop* is set; a file if *data* is one."""
+
+    def __init__(self, data: Readable, stop: threading.Event) -> None:
+        self._data = data
+        self._file = data if isinstance(data, io.IOBase) and data.seekable() else None
+        self._stop = stop
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._stop.is_set():
+            raise Cancelled("the copy was stopped")
+        return self._data.read(size)
+
+    def seekable(self) -> bool:
+        return self._file is not None
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return (
+            super().seek(offset, whence) if self._file is None else self._file.seek(offset, whence)
+        )
+
+    def tell(self) -> int:
+        return super().tell() if self._file is None else self._file.tell()
+
+    def close(self) -> None:
+        self._data.close()
+        super().close()
 
 
 class _Walk:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from ocispec import mediatypes
 from ocispec.content import Readable
 from ocispec.copy import copy
 from ocispec.digest import Digest
-from ocispec.errors import Corrupt, Invalid, NotFound, Unavailable
+from ocispec.errors import Cancelled, Corrupt, Invalid, NotFound, Unavailable
 from ocispec.model import Descriptor, Index, Manifest
 from ocispec.platform import Platform
 
@@ -118,6 +119,53 @@ def test_an_error_stops_what_has_not_begun() -> None:
         copy(image.root, image.content, sink, jobs=1)
 
     assert sink.order == []
+
+
+def test_an_error_stops_what_is_under_way() -> None:
+    """Else a gigabyte would still be sent after all is lost."""
+    image = random_image(12, layers=1)
+    config, layer = image.blobs
+    failed = threading.Event()
+
+    class Stuck(Memory):
+        def put(self, blob: Descriptor, data: Readable) -> None:
+            if blob == config:
+                failed.wait(20)
+                raise Unavailable("not now")
+            failed.set()
+            with pytest.raises(Cancelled):
+                list(iter(lambda: data.read(0), None))
+            self.names["stopped"] = layer
+
+    sink = Stuck()
+    with pytest.raises(Unavailable):
+        copy(image.root, image.content, sink)
+
+    assert sink.names == {"stopped": layer}
+
+
+def test_a_file_is_a_file_for_the_sink() -> None:
+    """One that can be sent twice, then."""
+    image = random_image(13, layers=1)
+
+    class Files(Memory):
+        def open(self, blob: Descriptor) -> Readable:
+            return io.BytesIO(self.blobs[blob.digest])
+
+    class Rewinding(Memory):
+        def put(self, blob: Descriptor, data: Readable) -> None:
+            if blob.media_type not in mediatypes.MANIFESTS:
+                assert isinstance(data, io.IOBase)
+                assert data.seekable()
+                data.seek(3)
+                assert data.tell() == 3
+                data.seek(0)
+            Memory.put(self, blob, data)
+
+    sink = Rewinding()
+    copy(image.root, Files(image.content.blobs), sink)
+
+    assert sink.blobs == image.content.blobs
 
 
 def test_a_blob_that_is_missing_at_the_source_is_not_found() -> None:
