@@ -116,6 +116,9 @@ class Solver:
         futures: dict[Future[None], int] = {}
         failure: BaseException | None = None
         with ThreadPoolExecutor(self._jobs, thread_name_prefix="step") as pool:
+            if any(isinstance(self._steps[index].op, Run) for index in todo):
+                # While the first steps copy files. What goes wrong here goes wrong in start(), too.
+                pool.submit(lambda: self._tools.runner().warm())
             try:
                 while waiting or futures:
                     if failure is None:

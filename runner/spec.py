@@ -156,5 +156,8 @@ class Runner(Protocol):
         dies with the calling process, and with the Process value.
         """
 
+    def warm(self) -> None:
+        """Get ready for the first start(), which then waits for nothing."""
+
     def close(self) -> None:
         """Give back what start() shared between sandboxes. Sandboxes still running go on."""
