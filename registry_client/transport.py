@@ -342,7 +342,7 @@ def _check_peers(adapter: requests.adapters.HTTPAdapter, check: Callable[[str], 
 def _checked(connection: Any, check: Callable[[str], None]) -> Any:
     try:
         check(str(connection.getpeername()[0]))
-    except PybuildError:
+    except (PybuildError, OSError):
         connection.close()
         raise
     return connection

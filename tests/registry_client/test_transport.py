@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import socket
 import ssl
+import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from support.smallregistry import SmallRegistry
 from ocispec.content import read_small
 from ocispec.copy import copy
 from ocispec.digest import Digest
-from ocispec.errors import Corrupt, Invalid, Unavailable
+from ocispec.errors import Corrupt, Denied, Invalid, Unavailable
 from ocispec.reference import Reference
 from registry_client.client import Client
 from registry_client.hosts import HostConfig, Hosts, Origin
@@ -196,6 +198,42 @@ def test_a_body_follows_a_redirect(client: Client) -> None:
         with transport.send(Request("PUT", server.url + "/first", body=Body.of(b"data"))) as reply:
             assert reply.body(10) == b"data"
         transport.close()
+
+
+def test_an_answer_that_does_not_come_is_given_up() -> None:
+    done = threading.Event()
+
+    def handler(_: Received) -> Reply:
+        done.wait(20)
+        return Reply(200)
+
+    with http_server(handler) as server:
+        transport = Transport(Origin.of(server.url), Hosts(), "test")
+        with pytest.raises(Broken, match="no answer in time"):
+            transport.send(Request("GET", server.url + "/", timeout=0.05))
+        done.set()
+        transport.close()
+
+
+def test_a_header_that_cannot_be_sent_is_not_shown() -> None:
+    transport = Transport(Origin.of("http://127.0.0.1:1"), Hosts(), "test")
+    request = Request("GET", "http://127.0.0.1:1/", authorization="Bearer secret\r\nEvil: 1")
+    with pytest.raises(Invalid) as caught:
+        transport.send(request)
+
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_peer_that_is_refused_is_left_before_a_byte_is_sent() -> None:
+    with http_server(Reply(200)) as server:
+        home = Origin.of("https://registry.example.com")
+        transport = Transport(home, Hosts(), "test")
+        transport._check_peer(home, "8.8.8.8")
+        with pytest.raises(Denied, match="private address"):
+            transport.send(Request("GET", server.url + "/"))
+        transport.close()
+
+    assert server.received == []
 
 
 def test_an_answer_has_a_limit() -> None:
