@@ -27,7 +27,16 @@ from engine.engine import Engine
 from layers.session import Session
 from ocispec.content import read_small
 from ocispec.digest import Digest
-from ocispec.errors import Failed, Invalid, NotFound, PybuildError
+from ocispec.errors import (
+    Corrupt,
+    Denied,
+    Failed,
+    Invalid,
+    NotFound,
+    PybuildError,
+    Unavailable,
+    Unsupported,
+)
 from ocispec.model import MAX_DOCUMENT, Descriptor, ImageConfig, Layer, Manifest
 from ocispec.platform import Platform, host
 from ocispec.reference import Reference
@@ -291,4 +300,6 @@ def _located(error: PybuildError, span: Span, source: SourceFile) -> PybuildErro
         return Failed(shown, error.hint, status=error.status)
     if isinstance(error, Invalid | NotFound):
         return source.error(span, error.message, error.hint)
+    if isinstance(error, Corrupt | Denied | Unavailable | Unsupported):
+        return source.placed(span, error)
     return error
