@@ -106,6 +106,16 @@ def test_a_server_that_is_busy_for_a_while_is_asked_again(client: Client) -> Non
     assert data == DATA
 
 
+@pytest.mark.parametrize(
+    "second",
+    [Reply(503), Reply(200, DATA[: CUT - 9], length=False)],
+    ids=["busy", "shorter than what is there"],
+)
+def test_a_server_that_never_comes_back_is_given_up(client: Client, second: Reply) -> None:
+    with pytest.raises(Unavailable):
+        read(client, serve(BROKEN, second))
+
+
 def test_a_body_without_a_length_that_ends_early_is_resumed(client: Client) -> None:
     data, ranges = read(client, serve(Reply(200, DATA[:CUT], length=False), rest))
 

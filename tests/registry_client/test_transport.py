@@ -18,10 +18,11 @@ from support.smallregistry import SmallRegistry
 from ocispec.content import read_small
 from ocispec.copy import copy
 from ocispec.digest import Digest
-from ocispec.errors import Corrupt, Denied, Invalid, Unavailable
+from ocispec.errors import Cancelled, Corrupt, Denied, Invalid, Unavailable
 from ocispec.reference import Reference
 from registry_client.client import Client
 from registry_client.hosts import HostConfig, Hosts, Origin
+from registry_client.retry import Retries
 from registry_client.transport import BLOCK, Body, Broken, Request, Transport, _explained
 
 ClientWith = Callable[..., Client]
@@ -161,9 +162,6 @@ def test_connections_are_used_again(client: Client) -> None:
 
 
 def test_a_closed_client_waits_for_nothing(client_with: ClientWith) -> None:
-    from ocispec.errors import Cancelled
-    from registry_client.retry import Retries
-
     client = client_with("", retries=Retries(first=1000.0, most=1000.0))
     there: list[int] = []
 
@@ -177,6 +175,16 @@ def test_a_closed_client_waits_for_nothing(client_with: ClientWith) -> None:
         there.append(1)
         with pytest.raises(Cancelled):
             open_layer(client, server.name)
+
+
+def test_a_limit_of_one_request_holds_all_of_them(client: Client) -> None:
+    with http_server(Reply(200, b"layer")) as server:
+        client.registry(server.name)._keep_quiet(1000)
+        client._stopped.set()  # so that the wait shows without being waited for
+        with pytest.raises(Cancelled):
+            open_layer(client, server.name)
+
+    assert server.received == []
 
 
 def test_a_post_is_not_redirected_to_a_get(client: Client) -> None:
