@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,10 +12,11 @@ from pathlib import Path
 
 _CONFIG = """\
 version: 0.1
-log: {{level: error}}
+log: {{level: info, accesslog: {{disabled: true}}}}
 storage: {{filesystem: {{rootdirectory: {place}/data}}}}
-http: {{addr: "127.0.0.1:{port}"}}
+http: {{addr: "127.0.0.1:0", secret: shared}}
 """
+_LISTENS = re.compile(r"listening on (127\.0\.0\.1:[0-9]+)")
 
 
 @contextmanager
@@ -23,28 +24,21 @@ def empty_registry(place: Path) -> Iterator[str]:
     """Runs while the block does; gives host:port."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    config = place / "config.yml"
-    config.write_text(_CONFIG.format(place=place, port=port))
-    with (place / "log").open("wb") as log:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(config)], stdout=log, stderr=log
-        )
+    config, log = place / "config.yml", place / "log"
+    config.write_text(_CONFIG.format(place=place))
+    with log.open("wb") as out:
+        command = ["docker-registry", "serve", str(config)]
+        process = subprocess.Popen(command, stdout=out, stderr=out)
     try:
-        _wait_for(port, process)
-        yield f"127.0.0.1:{port}"
+        yield _address(log, process)
     finally:
         process.terminate()
         process.wait()
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def _address(log: Path, process: subprocess.Popen[bytes]) -> str:
     while process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        except ConnectionRefusedError:
-            time.sleep(0.02)
-        else:
-            return
-    raise ChildProcessError(f"docker-registry ended with status {process.returncode}")
+        if found := _LISTENS.search(log.read_text()):
+            return found[1]
+        time.sleep(0.02)
+    raise ChildProcessError(f"docker-registry ended: {log.read_text()}")
