@@ -50,6 +50,8 @@ class Origin:
             raise Invalid(f"not an http or https URL: {url.partition('?')[0][:100]!r}")
         host = (parts.hostname or "").rstrip(".")
         last = host.rpartition(".")[2]
+        if not host or host.startswith("."):
+            raise Invalid(f"not a host: {parts.netloc!r}")
         if (last.isdigit() or last.startswith("0x")) and _address(host) is None:
             # getaddrinfo() takes 2130706433 and 0x7f.1 for 127.0.0.1; what looks like a number
             # must be an address that can be judged (WHATWG URL, "ends in a number").
