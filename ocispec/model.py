@@ -42,13 +42,17 @@ class Descriptor:
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 62:
             raise Invalid(f"descriptor: bad size {size!r}")
         platform = fields.get("platform")
+        other = _rest(fields, "mediaType", "digest", "size", "annotations", "platform")
+        known = None if platform is None else _platform(_object(platform, "platform"))
+        if known is not None and known.json() != platform:
+            other["platform"] = platform  # with os.version, os.features and what else it says
         return cls(
             _text(fields, "mediaType", "descriptor"),
             Digest(_text(fields, "digest", "descriptor")),
             size,
             _texts(fields.get("annotations"), "annotations"),
-            None if platform is None else _platform(_object(platform, "platform")),
-            _rest(fields, "mediaType", "digest", "size", "annotations", "platform"),
+            known,
+            other,
         )
 
     def json(self) -> dict[str, Any]:
@@ -80,7 +84,7 @@ class Manifest:
         fields = _document(data, "manifest", media_type)
         if "manifests" in fields:
             raise Invalid("manifest: has the keys of an index too")
-        layers = _list(fields.get("layers", []), "layers")
+        layers = _list(fields.get("layers"), "layers")
         subject = fields.get("subject")
         return cls(
             Descriptor.from_json(fields.get("config")),
@@ -126,8 +130,7 @@ class Index:
             raise Invalid("index: has the keys of a manifest too")
         return cls(
             tuple(
-                Descriptor.from_json(child)
-                for child in _list(fields.get("manifests", []), "manifests")
+                Descriptor.from_json(child) for child in _list(fields.get("manifests"), "manifests")
             ),
             media_type,
             _texts(fields.get("annotations"), "annotations"),
@@ -205,15 +208,13 @@ class ImageConfig:
     def decode(cls, data: bytes) -> ImageConfig:
         fields = canonical.decode_object(data, "image config")
         rootfs = _object(fields.get("rootfs", {}), "rootfs")
-        diff_ids = _list(rootfs.get("diff_ids") or [], "diff_ids")
+        diff_ids = _list(rootfs.get("diff_ids"), "diff_ids")
         created, author = fields.get("created"), fields.get("author")
         return cls(
             _platform(fields),
             tuple(DiffID(Digest(str(diff_id))) for diff_id in diff_ids),
             _object(fields.get("config") or {}, "config"),
-            tuple(
-                History.from_json(entry) for entry in _list(fields.get("history") or [], "history")
-            ),
+            tuple(History.from_json(entry) for entry in _list(fields.get("history"), "history")),
             None if created is None else str(created),
             None if author is None else str(author),
             _rest(
@@ -291,6 +292,8 @@ def _object(value: Any, what: str) -> dict[str, Any]:
 
 
 def _list(value: Any, what: str) -> Sequence[Any]:
+    if value is None:
+        return ()  # Go writes null for an empty list
     if not isinstance(value, list) or len(value) > MAX_CHILDREN:
         raise Invalid(f"{what}: a list of at most {MAX_CHILDREN} was expected")
     return value

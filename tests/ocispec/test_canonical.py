@@ -87,3 +87,13 @@ def test_any_bytes_are_an_object_or_invalid(data: bytes) -> None:
 
     assert isinstance(value, dict)
     assert value == json.loads(data)
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', "NaN", "-Infinity", "1e999"])
+def test_what_cannot_be_written_again_is_not_read(text: str) -> None:
+    with pytest.raises(Invalid):
+        canonical.decode_object(b'{"a":' + text.encode() + b"}", "it")
+
+
+def test_a_whole_surrogate_pair_is_a_character() -> None:
+    assert {"a": "😀"} == canonical.decode_object(b'{"a":"\\ud83d\\ude00"}', "it")

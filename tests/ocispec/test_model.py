@@ -295,3 +295,18 @@ def test_any_bytes_are_a_document_or_invalid(text: bytes) -> None:
     ):
         with pytest.raises(Invalid):
             decode()
+
+
+def test_what_a_platform_says_besides_is_kept() -> None:
+    platform = {"architecture": "amd64", "os": "windows", "os.version": "10.0.14393.1066"}
+    document = {"mediaType": "a/b", "digest": "sha256:" + "0" * 64, "size": 1}
+    read = Descriptor.from_json({**document, "platform": platform})
+
+    assert platform == read.json()["platform"]
+    assert read.platform == Platform("windows", "amd64")
+
+
+def test_go_s_empty_lists_are_empty() -> None:
+    data = b'{"schemaVersion":2,"manifests":null}'
+
+    assert Index.decode(data, mediatypes.OCI_INDEX).manifests == ()
