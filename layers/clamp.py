@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from layers.session import Session
     from layers.store import Store
 
+_MAX_LINKS: Final = 40  # as Linux follows
 _HEAD: Final = 16  # bytes of a .pyc before its code: magic, flags, source time, source size
 
 
@@ -58,25 +59,44 @@ class _Survey:
     newest_ns: int
     size: int
     entries: int
-    sources: dict[str, int]  # .py files with a time after the epoch: path -> seconds
+    sources: dict[str, int]  # .py files with a time after the epoch, and links to them: seconds
 
 
 def _survey(layer: Layer, epoch: int, store: Store) -> _Survey:
     newest_ns = entries = 0
     sources: dict[str, int] = {}
+    links: dict[str, str] = {}
     with _opened(layer, store) as tar:
         for entry, _ in tar_entries(tar):
             entries += 1
             newest_ns = max(newest_ns, entry.mtime_ns)
             if entry.path.endswith(".py"):
                 sources.pop(entry.path, None)
-                if entry.mtime_ns > epoch * SECOND and entry.kind in ("file", "link"):
+                links.pop(entry.path, None)
+                if entry.kind == "symlink":
+                    links[entry.path] = entry.target
+                elif entry.mtime_ns > epoch * SECOND and entry.kind in ("file", "link"):
                     sources[entry.path] = entry.mtime_ns // SECOND
         if tar.digest() != layer.diff_id:
             raise Corrupt(
                 f"layer {layer.blob.digest}: its tar hashes to {tar.digest()}, not {layer.diff_id}"
             )
-        return _Survey(newest_ns, tar.size, entries, sources)
+        return _Survey(newest_ns, tar.size, entries, {**sources, **dict(_linked(links, sources))})
+
+
+def _linked(links: Mapping[str, str], sources: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """The times of the *sources* that *links* lead to: Python asks for those, not the links'."""
+    for link in links:
+        path, left = link, _MAX_LINKS
+        while path in links and left:
+            path, left = _target(path, links[path]), left - 1
+        if path in sources:
+            yield link, sources[path]
+
+
+def _target(link: str, target: str) -> str:
+    """The path that the symbolic *link* leads to, when no directory on the way is one."""
+    return os.path.normpath(os.path.join("/", os.path.dirname(link), target)).lstrip("/")
 
 
 @contextmanager

@@ -165,6 +165,35 @@ def test_the_time_in_a_pyc_follows_its_source(
     assert expected == contents(store, clamped.layer)["p/__pycache__/m.cpython-311.pyc"][1]
 
 
+@pytest.mark.parametrize(
+    ("links", "expected"),
+    [
+        ({"p/m.py": "real.py"}, EPOCH),
+        ({"p/m.py": "/p/./real.py"}, EPOCH),
+        ({"p/m.py": "../q/n.py", "q/n.py": "../p/real.py"}, EPOCH),
+        ({"p/m.py": "elsewhere.py"}, LATER),
+        ({"p/m.py": "m.py"}, LATER),
+        ({"p/m.py": "../../../real.py"}, LATER),
+    ],
+    ids=["beside", "absolute", "two links", "nowhere", "a loop", "above the root"],
+)
+def test_a_source_may_be_a_link_to_where_its_bytes_are(
+    store: Store, session: Session, links: dict[str, str], expected: int
+) -> None:
+    # Debian has such: sitecustomize.py leads to /etc/python3.
+    name, compiled = "p/__pycache__/m.cpython-311.pyc", pyc(LATER)
+    with LayerWriter(session) as out:
+        out.add(Entry(name, "file", size=len(compiled), mtime_ns=LATER * SECOND), compiled)
+        out.add(Entry("p/real.py", "file", size=1, mtime_ns=LATER * SECOND), b"x")
+        for link, target in links.items():
+            out.add(Entry(link, "symlink", target=target, mtime_ns=EARLIER * SECOND))
+        written = out.finish()
+
+    clamped = clamp(written.layer, EPOCH, store, session)
+
+    assert pyc(expected) == contents(store, clamped.layer)[name][1]
+
+
 def test_python_does_not_compile_anew_what_was_clamped(
     store: Store, session: Session, tmp_path: Path
 ) -> None:
