@@ -45,6 +45,14 @@ COPY --from=build /hello /bin/hello
 ENTRYPOINT ["/bin/hello"]
 CMD ["nobody"]
 """
+STALE = """
+import pathlib, struct
+for path in pathlib.Path("/").glob("usr/**/__pycache__/*.pyc"):
+    source = path.parent.parent / f"{path.name.partition('.')[0]}.py"
+    flags, seconds = struct.unpack("<4xII", path.read_bytes()[:12])
+    fresh = flags or seconds == int(source.stat().st_mtime)
+    print("fresh" if fresh else f"stale {path}")
+"""
 HELLO = r"""
 #include <stdio.h>
 int main(int count, char **words) { return printf("hello, %s\n", words[count - 1]) < 0; }
@@ -118,6 +126,21 @@ def test_only_what_depends_on_a_changed_file_is_built_again(debian: Cli, tmp_pat
 
     assert again.stderr.count("CACHED") == 5  # all but the last COPY
     assert debian("run", "--rm", "changing").stdout == "six changed as 65534\n"
+
+
+def test_times_that_an_epoch_changed_do_not_make_bytecode_stale(
+    debian: Cli, tmp_path: Path
+) -> None:
+    files = {"Dockerfile": PYTHON, "requirements.txt": REQUIREMENTS, "app.py": APP}
+    context = write_tree(tmp_path / "context", files)
+
+    build(debian.with_env(SOURCE_DATE_EPOCH="1500000000"), context, "early")
+
+    (image,) = json.loads(debian("inspect", "early").stdout)
+    said = debian("run", "--rm", "early", "python3", "-c", STALE).stdout.splitlines()
+    assert image["Created"].startswith("2017-07-14")
+    assert len(said) > 300
+    assert [line for line in said if line != "fresh"] == []
 
 
 def test_a_program_compiled_in_one_stage_is_all_there_is_in_another(
