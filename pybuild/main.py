@@ -26,8 +26,8 @@ def main() -> NoReturn:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except BrokenPipeError:
-        # Whoever read our output has gone; nobody is left to be told.
+    except OSError:
+        # Told already, by the write that failed first; what is left of it goes nowhere.
         pass
     # Nothing is left to be done: tearing the interpreter down would cost some milliseconds.
     os._exit(status)
@@ -35,7 +35,13 @@ def main() -> NoReturn:
 
 def run(argv: list[str]) -> int:
     """The exit status of the command line *argv*."""
-    return guarded(lambda: _dispatch(argv))
+    return guarded(lambda: _written(_dispatch(argv)))
+
+
+def _written(status: int) -> int:
+    """*status*, once all that was printed is where it goes: a full disk is a failure."""
+    sys.stdout.flush()
+    return status
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from support.bases import BUSYBOX, DEBIAN, import_base
 from support.cli import Cli
+
+
+def pytest_configure() -> None:
+    # Whoever starts the tests may ignore signals, as nohup and "&" do, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture

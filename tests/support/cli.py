@@ -82,4 +82,4 @@ class Cli:
         return {**kept, "PYBUILD_ROOT": str(self.root), **self.env}
 
 
-_CHANGES_BUILDS = frozenset({"SOURCE_DATE_EPOCH", "DOCKER_CONFIG", "NO_COLOR"})
+_CHANGES_BUILDS = frozenset({"SOURCE_DATE_EPOCH", "DOCKER_CONFIG", "NO_COLOR", "PYTHONUNBUFFERED"})
