@@ -8,11 +8,10 @@ machine's agree to the bit, and another epoch invalidates nothing.
 
 from __future__ import annotations
 
+from builder.stack import Made
 from layers.clamp import clamp
 from layers.session import Session
 from layers.store import Store
-
-from builder.stack import Made
 from ocispec import canonical
 from ocispec.errors import Invalid
 from ocispec.model import Layer

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from layers.session import Session
-
 from builder.plan import Output
 from builder.stack import Stack
+from layers.session import Session
 from ocispec import mediatypes
 from ocispec.model import Descriptor, History, ImageConfig, Layer, Manifest
 

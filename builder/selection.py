@@ -12,9 +12,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from layers.tree import TreeEntry
-
 from builder import glob
+from layers.tree import TreeEntry
 from ocispec.errors import Invalid, NotFound
 
 MAX_LINKS = 255

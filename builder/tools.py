@@ -6,14 +6,13 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from layers.session import Session
-from layers.snapshots import SnapshotID, Snapshots
-from layers.store import Store
-
 from builder.cache import Cache
 from builder.context import LocalContext
 from builder.events import OnEvent
 from builder.stack import Stack
+from layers.session import Session
+from layers.snapshots import SnapshotID, Snapshots
+from layers.store import Store
 from ocispec.errors import Cancelled
 from runner.spec import Process, Runner
 
