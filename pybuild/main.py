@@ -40,7 +40,8 @@ def run(argv: list[str]) -> int:
 
 def _written(status: int) -> int:
     """*status*, once all that was printed is where it goes: a full disk is a failure."""
-    sys.stdout.flush()
+    if status == 0:
+        sys.stdout.flush()
     return status
 
 
