@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -327,3 +328,19 @@ def test_a_store_may_be_in_shared_memory(context: Path) -> None:
             assert "hi\n" == made.files(image)["x"]
     finally:
         shutil.rmtree(place)
+
+
+def test_stages_that_do_not_need_each_other_run_at_once(builder: Builder, context: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    # Each waits for the other: one after the other, both would wait in vain.
+    text = (
+        BASE
+        + f"FROM base AS one\nRUN timeout 20 nc -l -p {port} </dev/null >/heard\n"
+        + "FROM base AS two\nRUN for i in $(seq 200); do"
+        + f" echo hello | nc 127.0.0.1 {port} && touch /said && exit; usleep 50000; done; exit 1\n"
+        + "FROM scratch\nCOPY --from=one /heard /\nCOPY --from=two /said /\n"
+    )
+    image = builder.build(context, text).manifest
+
+    assert "hello\n" == builder.files(image)["heard"]
