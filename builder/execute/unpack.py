@@ -14,7 +14,9 @@ from typing import BinaryIO, Final
 
 from layers.apply import apply
 from layers.compress import decompressor, sniff
+from layers.entry import WHITEOUT
 from layers.session import Session
+from layers.tarread import tar_entries
 from layers.tree import Tree
 from ocispec import mediatypes
 from ocispec.content import Readable
@@ -51,6 +53,7 @@ def _first(stream: Readable) -> bytes:
 @contextmanager
 def unpacked(path: str, session: Session) -> Iterator[Tree]:
     """The tree in the archive at host *path*; gone from disk when the context ends."""
+    _check_names(path)
     directory = session.scratch("unpack")
     try:
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -65,6 +68,18 @@ def unpacked(path: str, session: Session) -> Iterator[Tree]:
         yield Tree(directory, None)
     finally:
         session.remove_scratch(directory)
+
+
+def _check_names(path: str) -> None:
+    """An archive is not a layer: a name that would delete something there is a file's name here."""
+    with open(path, "rb") as file:  # noqa: PTH123 - as above
+        stream = _open(file)
+        for entry, _ in tar_entries(stream) if stream is not None else ():
+            if any(name.startswith(WHITEOUT) for name in entry.path.split("/")):
+                raise Invalid(
+                    f"{entry.path!r}: a layer cannot hold a name that starts with {WHITEOUT!r}",
+                    hint="rename it in the archive, or use --unpack=false",
+                )
 
 
 def _open(file: BinaryIO) -> Readable | None:

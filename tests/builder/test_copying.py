@@ -285,6 +285,12 @@ def test_add_refuses_an_archive_that_climbs_out(builder: Builder, context: Path,
         copied(builder, context, "ADD evil.tar /t/")
 
 
+def test_add_refuses_an_archive_whose_names_would_delete(builder: Builder, context: Path) -> None:
+    (context / "x.tar").write_bytes(archive({"d/.wh.a": b"", "b": b"B"}))
+    with pytest.raises(Invalid, match="Dockerfile:2"):
+        copied(builder, context, "ADD x.tar /t/")
+
+
 def test_workdir_belongs_to_the_current_user(builder: Builder, context: Path) -> None:
     got = copied(builder, context, "USER 5:6\nWORKDIR /w/v\nWORKDIR /w")
 
