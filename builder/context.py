@@ -19,7 +19,7 @@ from builder import glob
 from builder.execute.copy import Source, kept_xattrs, refuse_devices
 from builder.ignore import Ignore
 from builder.scanning import scan_rule
-from builder.selection import Listing, Picked, clean, real
+from builder.selection import Listing, Picked, real, split_wildcards
 from layers.tree import Tree, TreeEntry, Verdict, fingerprint
 from ocispec.digest import Digest
 
@@ -91,39 +91,30 @@ class StageFiles:
 
     def _matches(self, source: str) -> list[str]:
         """*source* itself, or the paths that its wildcards match, sorted."""
-        path = clean(source)
-        if not glob.has_wildcard(path):
-            return [path]
-        found = [""]
-        for part in path.split("/"):
-            if glob.has_wildcard(part):
-                found = [
-                    f"{parent}/{name}".lstrip("/")
-                    for parent in found
-                    for name in self._names(parent)
-                    if glob.match(part, name)
-                ]
-            else:
-                found = [f"{parent}/{part}".lstrip("/") for parent in found]
-        return sorted((match for match in found if self._exists(match)), key=os.fsencode)
+        start, pattern = split_wildcards(source)
+        if not pattern:
+            return [start]
+        found = [self._real(start)]
+        for part in pattern.split("/"):
+            found = [
+                f"{parent}/{name}".lstrip("/")
+                for parent in found
+                for name in self._names(parent)
+                if glob.match(part, name)
+            ]
+        return sorted(found, key=os.fsencode)
 
     def _names(self, path: str) -> list[str]:
-        place = self._real(path) or "."
+        # A link is no directory here, and none is on the way: each was opened like this before.
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._root)
+            fd = os.open(path or ".", flags, dir_fd=self._root)
         except (FileNotFoundError, NotADirectoryError):
             return []
         try:
             return os.listdir(fd)
         finally:
             os.close(fd)
-
-    def _exists(self, path: str) -> bool:
-        try:
-            os.stat(self._real(path) or ".", dir_fd=self._root, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
 
     def _real(self, path: str) -> str:
         return real(path, self._link_of)

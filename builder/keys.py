@@ -18,7 +18,7 @@ from builder.plan import Copy, Run, Workdir
 from ocispec import canonical
 from ocispec.digest import CacheKey, Digest
 
-FORMAT = 1  # raised when the meaning of a pre-image changes, so that old records never match
+FORMAT = 2  # raised when the meaning of a pre-image changes, so that old records never match
 
 
 def key_of(preimage: Mapping[str, Any]) -> CacheKey:

@@ -60,6 +60,17 @@ def real(path: str, link_of: Callable[[str], str | None]) -> str:
     return "/".join(done)
 
 
+def split_wildcards(source: str) -> tuple[str, str]:
+    """
+    *source*, cleaned, before and from its first component with a wildcard.
+
+    Links are followed in the first part; the other is matched against what is below it.
+    """
+    parts = clean(source).split("/")
+    first = next((i for i, part in enumerate(parts) if glob.has_wildcard(part)), len(parts))
+    return "/".join(parts[:first]), "/".join(parts[first:])
+
+
 class Picked(NamedTuple):
     """One source: its root entry (None for the root of everything) and what is below it."""
 
@@ -103,14 +114,16 @@ class Listing:
 
         NotFound, with *hint*, if it has no wildcard and is not there.
         """
-        path = clean(source)
-        if not glob.has_wildcard(path):
-            return [self.at(real(path, self._link_of), source, hint)]
-        depth = path.count("/")
+        start, pattern = split_wildcards(source)
+        start = real(start, self._link_of)
+        if not pattern:
+            return [self.at(start, source, hint)]
+        at = len(start) + 1 if start else 0
+        depth = pattern.count("/")
         matches = [
             entry.path
-            for entry in self.entries
-            if entry.path.count("/") == depth and glob.match(path, entry.path)
+            for entry in self.below(start)
+            if entry.path.count("/", at) == depth and glob.match(pattern, entry.path[at:])
         ]
         return [self.at(real(match, self._link_of), match, hint) for match in matches]
 

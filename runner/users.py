@@ -46,7 +46,7 @@ def lookup_user(root_fd: int, spec: str) -> User:
     """
     name, colon, group = spec.partition(":")
     accounts = list(_accounts(_read(root_fd, "etc/passwd")))
-    number = _number(name) if name else 0
+    number = as_id(name) if name else 0
     account = _find(accounts, name, number)
     if account is None and number is None:
         raise Invalid(
@@ -78,7 +78,7 @@ def _group_id(groups: list[tuple[str, int, frozenset[str]]], group: str) -> int:
     for name, gid, _ in groups:
         if name == group:
             return gid
-    number = _number(group)
+    number = as_id(group)
     if number is None:
         raise Invalid(
             f"unable to find group {group}: no matching entries in group file",
@@ -87,11 +87,12 @@ def _group_id(groups: list[tuple[str, int, frozenset[str]]], group: str) -> int:
     return number
 
 
-def _number(text: str) -> int | None:
+def as_id(text: str) -> int | None:
+    """The number that *text* is; None if it is none. Invalid for one that no user can have."""
     if not (text.isascii() and text.isdigit()):
         return None
-    number = int(text)
-    if number > _MAX_ID:
+    number = _id(text.lstrip("0") or "0")
+    if number is None:
         raise Invalid(f"user and group ids go from 0 to {_MAX_ID}, not to {text[:40]}")
     return number
 

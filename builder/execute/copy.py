@@ -44,6 +44,7 @@ class Source(NamedTuple):
     picked: Picked
     tree: Tree
     keep_owner: bool  # a stage's and an archive's files keep their owners
+    named: frozenset[str] | None = None  # directories that an archive names; None: no archive
 
 
 class Layout:
@@ -131,17 +132,23 @@ class Layout:
         for child in source.picked.below:
             path = _join(root, child.path[start:])
             self._check_child(path, child.kind == "dir")
-            self._put(path, self._item(child, path, source))
+            item = self._item(child, path, source)
+            if path in self._shared and source.named is not None:
+                item = self._kept(path, item, child.path in source.named)
+            self._put(path, item)
 
     def _put_root(self, source: Source) -> None:
-        """The target itself, which does not exist: as its source, or as an implicit parent."""
-        root, entry = self._root, source.picked.entry
-        if self._wants_directory or entry is None:
-            mode = IMPLICIT_MODE if self._mode is None else self._mode
-            owner = self._owner or Owner(0, 0)
-            self._put(root, Item(made_directory(root, owner, mode, self._now_ns)))
-        else:
-            self._put(root, self._item(entry, root, source))
+        """The target itself, which does not exist: only the contents of a source are copied."""
+        entry = source.picked.entry
+        mode = IMPLICIT_MODE if self._mode is None else self._mode
+        owner = self._owner or Owner(0, 0)
+        mtime_ns = self._now_ns if entry is None else entry.mtime_ns
+        self._put(self._root, Item(made_directory(self._root, owner, mode, mtime_ns)))
+
+    def _kept(self, path: str, item: Item, is_named: bool) -> Item:
+        """A directory on the way to what an archive holds stays as the target has it."""
+        status = None if is_named else self._place.lstat(path)
+        return item if status is None else Item(self._place.directory(path, status))
 
     def _check_child(self, path: str, is_directory: bool) -> None:
         parent = path.rpartition("/")[0]

@@ -14,7 +14,7 @@ from builder.selection import Picked
 from builder.stack import Stack
 from builder.tools import Tools
 from layers.layerwrite import LayerWriter, WrittenLayer
-from runner.users import lookup_user
+from runner.users import as_id, lookup_user
 
 Files = LocalContext | StageFiles
 
@@ -48,8 +48,9 @@ def _owner(op: Copy, root: int) -> Owner | None:
     """Who owns what is copied, if ``--chown`` says so; names are looked up in the target."""
     if not op.chown:
         return None
-    if op.chown.isascii() and op.chown.isdigit():
-        return Owner(int(op.chown), int(op.chown))
+    number = as_id(op.chown)
+    if number is not None:
+        return Owner(number, number)
     user = lookup_user(root, op.chown)
     return Owner(user.uid, user.gid)
 
@@ -58,11 +59,11 @@ def _source(op: Copy, files: Files, picked: Picked, tools: Tools, opened: ExitSt
     if op.unpack and picked.entry is not None and picked.entry.kind == "file":
         archive = f"{files.tree.root}/{picked.path}"
         if unpack.is_archive(archive):
-            tree = opened.enter_context(unpack.unpacked(archive, tools.session))
+            tree, named = opened.enter_context(unpack.unpacked(archive, tools.session))
             entries = tree.scan(None)
             tree.digests(entries)
             whole = Picked(picked.name, None, "", entries)
-            return Source(whole, tree, keep_owner=True)
+            return Source(whole, tree, keep_owner=True, named=named)
     return files.source(picked)
 
 

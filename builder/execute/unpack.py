@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from layers.apply import apply
 from layers.compress import decompressor, sniff
@@ -50,10 +50,17 @@ def _first(stream: Readable) -> bytes:
     return head
 
 
+class Unpacked(NamedTuple):
+    """The tree that was in an archive, and which of its directories have an entry there."""
+
+    tree: Tree
+    named: frozenset[str]
+
+
 @contextmanager
-def unpacked(path: str, session: Session) -> Iterator[Tree]:
-    """The tree in the archive at host *path*; gone from disk when the context ends."""
-    _check_names(path)
+def unpacked(path: str, session: Session) -> Iterator[Unpacked]:
+    """What is in the archive at host *path*; gone from disk when the context ends."""
+    named = _named_directories(path)
     directory = session.scratch("unpack")
     try:
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -65,13 +72,18 @@ def unpacked(path: str, session: Session) -> Iterator[Tree]:
                 apply(stream, root)
         finally:
             os.close(root)
-        yield Tree(directory, None)
+        yield Unpacked(Tree(directory, None), named)
     finally:
         session.remove_scratch(directory)
 
 
-def _check_names(path: str) -> None:
-    """An archive is not a layer: a name that would delete something there is a file's name here."""
+def _named_directories(path: str) -> frozenset[str]:
+    """
+    The directories that have an entry in the archive.
+
+    An archive is not a layer: a name that would delete something there is a file's name here.
+    """
+    named: set[str] = set()
     with open(path, "rb") as file:  # noqa: PTH123 - as above
         stream = _open(file)
         for entry, _ in tar_entries(stream) if stream is not None else ():
@@ -80,6 +92,9 @@ def _check_names(path: str) -> None:
                     f"{entry.path!r}: a layer cannot hold a name that starts with {WHITEOUT!r}",
                     hint="rename it in the archive, or use --unpack=false",
                 )
+            if entry.kind == "dir":
+                named.add(entry.path)
+    return frozenset(named)
 
 
 def _open(file: BinaryIO) -> Readable | None:

@@ -74,12 +74,7 @@ def _append(
             f"invalid chmod parameter: {chmod!r}", hint="write an octal mode from 0 to 07777"
         )
     inline = tuple(
-        InlineFile(
-            doc.name,
-            (state.expand_body(doc.text) if doc.expand else doc.text).encode(
-                "utf-8", "surrogateescape"
-            ),
-        )
+        inline_file(doc.name, state.expand_body(doc.text) if doc.expand else doc.text)
         for doc in item.heredocs
     )
     if len(sources) + len(inline) > 1 and not target.endswith("/"):
@@ -95,6 +90,16 @@ def _append(
     state.changes.append(
         Change(f"{name}{flags} {' '.join(words)} # buildkit", state.root, state.author or "")
     )
+
+
+def inline_file(name: str, text: str, mode: int = 0o644) -> InlineFile:
+    """A heredoc as a file. Invalid if its name is not that of a file in one directory."""
+    if "/" in name or name in ("", ".", ".."):
+        raise Invalid(
+            f"a heredoc's name is its file's name, which {name!r} cannot be",
+            hint="choose a name without a slash; the last argument says where the file goes",
+        )
+    return InlineFile(name, text.encode("utf-8", "surrogateescape"), mode)
 
 
 def _refuse_remote(sources: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from builder.dockerfile.instructions import Run as RunInstruction
 from builder.lower.config import command
+from builder.lower.files import inline_file
 from builder.lower.state import StageState, Steps
 from builder.plan import Change, InlineFile, Network, Run
 from ocispec.errors import Unsupported
@@ -42,7 +43,7 @@ def _argv(state: StageState, item: RunInstruction) -> tuple[list[str], tuple[Inl
         return command(state, True, [item.shell_text if item.heredocs else item.argv[0]]), ()
     if not script.text.startswith("#!"):
         return command(state, True, [script.text]), ()
-    file = InlineFile(script.name, script.text.encode("utf-8", "surrogateescape"), 0o755)
+    file = inline_file(script.name, script.text, 0o755)
     return [f"{PIPES}/{script.name}"], (file,)
 
 

@@ -81,6 +81,11 @@ def test_what_lands_where(
         ("COPY d /t\nCOPY a /t/e\nCOPY <<e /t/\nfile\ne", "cannot replace directory"),
         ("COPY a /t\nWORKDIR /t", "not a directory"),
         ("COPY --chown=nobody a /t", "unable to find user nobody"),
+        ("COPY --chown=4294967296 a /t", "ids go from 0"),
+        ("COPY --chown=" + "9" * 5000 + " a /t", "ids go from 0"),
+        ("COPY <<../f /t/\n../f", "a heredoc's name"),
+        ('COPY <<".." /t/\n..', "a heredoc's name"),
+        ("COPY <<p/f /t/\np/f", "a heredoc's name"),
     ],
 )
 def test_what_cannot_be_copied_is_refused_with_its_line(
@@ -144,6 +149,32 @@ def test_links_inside_a_directory_are_copied_and_roots_followed(
     assert [got["e/y"], got["f"]] == ["Y", "A"]
 
 
+def test_wildcards_look_into_the_directory_that_a_link_leads_to(
+    builder: Builder, context: Path
+) -> None:
+    (context / "link").symlink_to("d")
+    (context / "d/f").symlink_to("../a")
+    stages = "COPY . /\nFROM scratch\nCOPY --from=0 link/* /s/\n"
+    got = copied(builder, context, stages + "COPY link/* /c/")
+
+    assert {name: text for name, text in got.items() if text != "dir"} == {
+        "s/f": "A",
+        "s/x": "X",
+        "s/y": "Y",
+        "c/f": "A",
+        "c/x": "X",
+        "c/y": "Y",
+    }
+
+
+def test_a_wildcard_does_not_go_through_links(builder: Builder, context: Path) -> None:
+    (context / "link").symlink_to("d")
+    stages = "COPY . /\nFROM scratch\nCOPY --from=0 */x /s/\nCOPY --from=0 li*/x /none/\n"
+    got = copied(builder, context, stages + "COPY */x /c/\nCOPY li*/x /none/")
+
+    assert got == {"s": "dir", "s/x": "X", "c": "dir", "c/x": "X"}
+
+
 def test_a_link_out_of_the_context_leads_to_its_root(builder: Builder, context: Path) -> None:
     outside = context.parent / "secret"
     outside.write_text("secret")
@@ -190,19 +221,19 @@ def test_hard_links_stay_links_within_a_copy(builder: Builder, context: Path) ->
 
 
 def test_existing_parents_keep_their_metadata(builder: Builder, context: Path) -> None:
-    (context / "d").chmod(0o1777)
-    got = copied(builder, context, "COPY --chown=3:4 d /tmp\nCOPY a /tmp/new")
+    (context / "d/e").chmod(0o1777)
+    got = copied(builder, context, "COPY --chown=3:4 d /\nCOPY a /e/new")
 
-    assert [got["tmp"], got["tmp/new"]] == ["dir [1777] 3:4", "A"]
+    assert [got["e"], got["e/new"]] == ["dir [1777] 3:4", "A"]
 
 
-def test_the_root_of_a_copied_directory_does_not_change_an_existing_target(
+def test_the_contents_of_a_directory_are_copied_and_not_its_own_mode(
     builder: Builder, context: Path
 ) -> None:
     (context / "d").chmod(0o700)
-    got = copied(builder, context, "WORKDIR /w\nCOPY d /w\nCOPY d /v")
+    got = copied(builder, context, "WORKDIR /w\nCOPY d /w\nCOPY d /v\nCOPY d /u/")
 
-    assert [got["w"], got["v"]] == ["dir", "dir [700]"]
+    assert [got["w"], got["v"], got["u"]] == ["dir", "dir", "dir"]
 
 
 def test_nested_directories_take_the_sources_mode(builder: Builder, context: Path) -> None:
@@ -235,7 +266,7 @@ def test_copy_from_a_stage_keeps_owners_and_links(builder: Builder, context: Pat
     lines = "COPY --chown=5:6 d /s\nFROM scratch\nCOPY --from=0 /s /t\nCOPY --from=0 /s/l*k /u/"
     got = copied(builder, context, lines)
 
-    assert [got["t/x"], got["t"], got["t/link"]] == ["X 5:6", "dir 5:6", "-> x 5:6"]
+    assert [got["t/x"], got["t"], got["t/link"]] == ["X 5:6", "dir", "-> x 5:6"]
     assert got["u/link"] == "X 5:6"
 
 
@@ -276,6 +307,17 @@ def test_add_without_unpacking_copies_the_archive(builder: Builder, context: Pat
 
     assert {"t", "t/x.tar"} == set(copied(builder, context, "ADD --unpack=false x.tar /t/"))
     assert {"t", "t/x.tar"} == set(copied(builder, context, "COPY x.tar /t/"))
+
+
+def test_add_leaves_directories_alone_that_the_archive_does_not_name(
+    builder: Builder, context: Path
+) -> None:
+    (context / "d").chmod(0o1777)
+    (context / "x.tar").write_bytes(archive({"u/d/p/q": b"Q"}))
+    lines = "COPY . /u/\nADD x.tar /\nCOPY --chown=3:4 --chmod=700 d /u/d/p/v\nADD x.tar /"
+    got = copied(builder, context, lines)
+
+    assert [got["u/d"], got["u/d/p"], got["u/d/p/q"]] == ["dir [1777]", "dir", "Q [640] 11:12"]
 
 
 @pytest.mark.parametrize("name", ["../out", "/abs/../../out"])
