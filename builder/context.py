@@ -135,23 +135,30 @@ def digest(found: Iterable[Sequence[Picked]], *, owners: bool) -> Digest:
     same number of fields: so no two selections give the same bytes.
     """
     hasher = hashlib.sha256()
+    names: dict[tuple[int, int], str] = {}  # of files that have several: the first
     for several in found:
         for picked in several:
-            hasher.update(_record(picked, owners))
+            hasher.update(_record(picked, owners, names))
     return Digest("sha256:" + hasher.hexdigest())
 
 
-def _record(picked: Picked, owners: bool) -> bytes:
+def _record(picked: Picked, owners: bool, names: dict[tuple[int, int], str]) -> bytes:
     start = len(picked.path) + 1 if picked.path else 0
     lines = [f"pick\0{picked.name}\0{len(picked.below)}\0"]
     if picked.entry is not None:
-        lines.append(_fields(picked.entry, "", owners))
-    lines.extend(_fields(entry, entry.path[start:], owners) for entry in picked.below)
+        lines.append(_fields(picked.entry, "", owners, names))
+    lines.extend(_fields(entry, entry.path[start:], owners, names) for entry in picked.below)
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _fields(entry: TreeEntry, path: str, owners: bool) -> str:
-    line = f"{path}\0{entry.kind}\0{entry.mode:o}\0{entry.target}\0{entry.digest}\0"
+def _fields(entry: TreeEntry, path: str, owners: bool, names: dict[tuple[int, int], str]) -> str:
+    content = entry.digest
+    if entry.status.st_nlink > 1 and entry.kind == "file":
+        # Two names of one file are copied as such; what other names it has does not matter.
+        first = names.setdefault((entry.dev, entry.ino), entry.path)
+        if first != entry.path:
+            content = f"{content}={first}"
+    line = f"{path}\0{entry.kind}\0{entry.mode:o}\0{entry.target}\0{content}\0"
     xattrs = kept_xattrs(entry, owners)
     if xattrs:
         line += "".join(f"{k}={v.hex()}," for k, v in sorted(xattrs.items()))

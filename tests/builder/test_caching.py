@@ -248,6 +248,23 @@ def test_a_damaged_record_is_no_hit(builder: Builder, context: Path) -> None:
     }
 
 
+def test_files_that_become_one_rebuild_the_copy(builder: Builder, context: Path) -> None:
+    (context / "src/b").write_text("A")
+    text = "FROM scratch\nCOPY src /src\n"
+    builder.build(context, text)
+    (context / "src/b").unlink()
+    (context / "src/b").hardlink_to(context / "src/a")
+    linked = builder.build(context, text)
+    with builder.root(linked.manifest) as root:
+        assert (root / "src/a").samefile(root / "src/b")
+    (context / "src/a").rename(context / "elsewhere")
+    shutil.copy2(context / "elsewhere", context / "src/a")
+    apart = builder.build(context, text)
+
+    with builder.root(apart.manifest) as root:
+        assert not (root / "src/a").samefile(root / "src/b")
+
+
 def test_a_record_under_a_foreign_key_is_no_hit(builder: Builder, context: Path) -> None:
     builder.build(context, "FROM scratch\nCOPY other /o\n")
     keys = builder.engine.store.root / "keys"
