@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.image import document, timestamp
+from builder.image import document, store_image, timestamp
 from builder.plan import Change, Output
 from builder.stack import Made, Stack
+from layers.store import Store
+from ocispec.content import read_small
 from ocispec.digest import DiffID, Digest
-from ocispec.model import Descriptor, History, ImageConfig, Layer
+from ocispec.model import MAX_DOCUMENT, Descriptor, History, ImageConfig, Layer
 from ocispec.platform import Platform
 
 DIFF_ID = DiffID(Digest.of(b"tar"))
@@ -20,6 +25,11 @@ BASE = ImageConfig(
     history=(History(created="2020-01-01T00:00:00Z", created_by="base"),),
     created="2020-01-01T00:00:00Z",
 )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.at(tmp_path / "store")
 
 
 @pytest.mark.parametrize(
@@ -58,6 +68,39 @@ def test_an_epoch_caps_what_this_build_made() -> None:
     made = document(Output(0, BASE, (Change("RUN x", 0),)), [stack], 1_600_000_000)
 
     assert made.created == "2020-09-13T12:26:40Z"
+
+
+def test_an_epoch_caps_what_the_base_lends_its_time_to() -> None:
+    late = replace(BASE, created="2020-01-01T02:00:00.123456789+02:00")
+    changes = (Change("ENV a=b", None),)
+
+    before, after = (
+        document(Output(0, late, changes), [Stack()], epoch)
+        for epoch in (1_500_000_000, 1_600_000_000)
+    )
+    assert [before.created, before.history[-1].created] == ["2017-07-14T02:40:00Z"] * 2
+    assert [after.created, after.history[-1].created] == [late.created] * 2
+
+
+def test_bytes_that_are_not_utf_8_are_replaced_as_other_builders_do(store: Store) -> None:
+    odd = "Jos\udce9"
+    config = replace(
+        BASE,
+        config={"Labels": {odd: odd}, "Cmd": [odd], "Healthcheck": {"Retries": 3}},
+        author=odd,
+        history=(History(created_by=f"LABEL {odd}", author=odd),),
+    )
+    with store.session() as session:
+        image = store_image(config, [LAYER], session)
+    stored = ImageConfig.decode(read_small(store, image.config, MAX_DOCUMENT))
+    shown = "Jos\N{REPLACEMENT CHARACTER}"
+
+    assert stored.config == {
+        "Labels": {shown: shown},
+        "Cmd": [shown],
+        "Healthcheck": {"Retries": 3},
+    }
+    assert [stored.author, stored.history[0].created_by] == [shown, f"LABEL {shown}"]
 
 
 def test_an_image_that_nothing_was_changed_of_keeps_its_time() -> None:
