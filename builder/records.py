@@ -68,7 +68,8 @@ def _decode(data: bytes, key: CacheKey) -> Made | None:
             int(fields["newest"]),
             bool(fields["empty"]),
         )
+        preimage = dict(fields["preimage"])
     except (Invalid, KeyError, TypeError, ValueError):
         return None
     current = fields.get("format") == keys.FORMAT and fields.get("key") == key
-    return made if current and keys.key_of(fields["preimage"]) == key else None
+    return made if current and keys.key_of(preimage) == key else None

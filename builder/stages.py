@@ -49,13 +49,19 @@ class Stages(NamedTuple):
                 return stage
         return None
 
-    def target(self, name: str | None) -> Stage:
-        """The stage that ``--target`` means: by name, else by index; the last one by default."""
-        if name is None:
-            return self.stages[-1]
-        stage = self.named(name, len(self.stages))
-        if stage is None and name.isascii() and name.isdigit() and int(name) < len(self.stages):
+    def meant(self, name: str, before: int) -> Stage | None:
+        """The stage that *name* means among the first *before*: by name, else by its index."""
+        stage = self.named(name, before)
+        # No file has as many stages as ten digits; int() takes no more than some thousands.
+        if stage is None and is_index(name) and len(name) < 10 and int(name) < before:
             stage = self.stages[int(name)]
+        return stage
+
+    def target(self, name: str | None) -> Stage:
+        """The stage that ``--target`` means; the last one by default."""
+        if not name:
+            return self.stages[-1]
+        stage = self.meant(name, len(self.stages))
         if stage is None:
             known = ", ".join(s.name for s in self.stages if s.name)
             raise Invalid(
@@ -73,3 +79,8 @@ class Stages(NamedTuple):
         if close:
             return f"did you mean the stage {close[0]}?"
         return "it is no stage of this file, so it was looked for as an image"
+
+
+def is_index(name: str) -> bool:
+    """True if *name* is the number of a stage rather than its name."""
+    return name.isascii() and name.isdigit()

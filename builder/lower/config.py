@@ -38,7 +38,7 @@ ConfigInstruction = (
     | Volume
 )
 
-_PORT: Final = re.compile(r"(?:.*:)?([0-9]+)(?:-([0-9]+))?(?:/([A-Za-z0-9]+))?")
+_PORT: Final = re.compile(r"(?:.*:)?([0-9]{1,9})(?:-([0-9]{1,9}))?(?:/([A-Za-z0-9]+))?")
 _SIGNAL: Final = re.compile(r"(?:SIG)?(RTMIN|RTMAX)(?:[+-][0-9]{1,2})?|[0-9]{1,3}", re.IGNORECASE)
 
 

@@ -28,10 +28,11 @@ from builder.lower.state import (
     Settings,
     StageState,
     Steps,
+    checked,
     env_pairs,
 )
-from builder.plan import Base, Output, Plan
-from builder.stages import Stage, Stages
+from builder.plan import Base, Output, Plan, Step
+from builder.stages import Stage, Stages, is_index
 from ocispec.errors import Denied, Invalid, NotFound, Unavailable, Unsupported
 from ocispec.model import ImageConfig
 from ocispec.platform import Platform
@@ -67,6 +68,8 @@ class Lowering:
 
     def _plan(self) -> Plan:
         target = self._stages.target(self._settings.target)
+        for stage in self._needed(target):
+            self._stage(stage)
         state = self._stage(target)
         if self._settings.labels:
             labels = {**(state.config.get("Labels") or {}), **self._settings.labels}
@@ -77,7 +80,31 @@ class Lowering:
             author=state.author or state.image.author,
         )
         output = Output(state.root, image, tuple(state.changes))
-        return Plan(tuple(self._steps.all), {image.platform: output})
+        return Plan(tuple(map(_titled, self._steps.all)), {image.platform: output})
+
+    def _needed(self, target: Stage) -> list[Stage]:
+        """
+        *target*, last, and before it what it needs, as far as the file tells.
+
+        So a stage is lowered after those it stands on, and a long chain of them does not nest.
+        """
+        needed: dict[int, Stage] = {}
+        pending = [target]
+        while pending:
+            stage = pending.pop()
+            if stage.number in needed:
+                continue
+            needed[stage.number] = stage
+            with self._at(stage.head.span):
+                base = words.expand(stage.head.base, self._globals, escape=self._escape)
+            found = [self._stages.named(base, stage.number)]
+            found += [
+                self._stages.meant(item.from_, stage.number)
+                for item in stage.body
+                if isinstance(item, Copy) and item.from_
+            ]
+            pending += [stage for stage in found if stage is not None]
+        return [needed[number] for number in sorted(needed)]
 
     def unused_args(self) -> list[str]:
         """Build arguments that no instruction of the plan declared."""
@@ -141,7 +168,7 @@ class Lowering:
             platform = Platform.parse(text)
         image = self._image(name, platform)
         root = self._base_step(name, platform, image, stage)
-        settings = dict(image.config.config)
+        settings = checked(image.config.config, name)
         if "PATH" not in env_pairs(settings):
             settings["Env"] = [*(settings.get("Env") or ()), f"PATH={PATH}"]
         return StageState(
@@ -230,15 +257,13 @@ class Lowering:
 
     def _origin(self, name: str, stage: Stage) -> int:
         """The step whose filesystem ``--from=name`` means: a stage, its index, or an image."""
-        found = self._stages.named(name, stage.number)
-        if found is None and name.isascii() and name.isdigit():
-            if int(name) >= stage.number:
-                raise Invalid(
-                    f"invalid from flag value {name}: refers to a stage that is not before this one"
-                )
-            found = self._stages.stages[int(name)]
+        found = self._stages.meant(name, stage.number)
         if found is not None:
             return self._stage(found).root
+        if is_index(name):
+            raise Invalid(
+                f"invalid from flag value {name}: refers to a stage that is not before this one"
+            )
         if self._stages.named(name, len(self._stages.stages)) is not None:
             raise NotFound(
                 f"stage {name!r} comes later in the file",
@@ -247,6 +272,13 @@ class Lowering:
         platform = self._settings.platform
         image = self._image(name, platform)
         return self._base_step(name, platform, image, stage)
+
+
+def _titled(step: Step) -> Step:
+    """*step* with a title, which an image that is only copied from has not got from a stage."""
+    if step.title or not isinstance(step.op, Base):
+        return step
+    return step._replace(title=f"FROM {step.op.name}")
 
 
 def _platform_args(settings: Settings) -> dict[str, str]:

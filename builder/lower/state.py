@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from builder.dockerfile import words
 from builder.dockerfile.source import Span
 from builder.plan import Base, Change, Op, Step
+from ocispec.errors import Invalid
 from ocispec.model import ImageConfig, Layer
 from ocispec.platform import Platform
 
@@ -21,6 +22,14 @@ PROXY_ARGS: Final = frozenset(
     for upper in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
     for name in (upper, upper.lower())
 )
+
+
+# The parts of a base image's config that instructions read or add to.
+_KINDS: Final[Mapping[str, type]] = {
+    **dict.fromkeys(("Env", "Cmd", "Entrypoint", "Shell", "OnBuild"), list),
+    **dict.fromkeys(("Labels", "ExposedPorts", "Volumes"), dict),
+    **dict.fromkeys(("User", "WorkingDir"), str),
+}
 
 
 class BaseImage(NamedTuple):
@@ -159,6 +168,18 @@ class Steps:
         """Append a step of *state*'s stage titled *text*; its index."""
         self.all.append(Step(op, inputs, span, state.title(text)))
         return len(self.all) - 1
+
+
+def checked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The config of the base image *name*. Invalid if a part that is read here is malformed."""
+    for key, value in config.items():
+        kind = _KINDS.get(key)
+        if kind is None or value is None:
+            continue
+        texts = value if kind is list else ()
+        if not isinstance(value, kind) or not all(isinstance(text, str) for text in texts):
+            raise Invalid(f"{name}: its config has a malformed {key}")
+    return dict(config)
 
 
 def env_pairs(config: Mapping[str, Any]) -> dict[str, str]:

@@ -351,3 +351,72 @@ def test_what_is_not_built_yet_is_shown_at_its_place(text: str) -> None:
         plan(text)
 
     assert caught.value.message.count(">>>") == 1
+
+
+@pytest.mark.parametrize(
+    "link",
+    ["FROM s{before} AS s{this}\n", "FROM scratch AS s{this}\nCOPY --from=s{before} /a /a\n"],
+    ids=["FROM", "COPY --from"],
+)
+def test_a_thousand_stages_may_stand_on_each_other(link: str) -> None:
+    text = "FROM scratch AS s0\nCOPY a /a\n"
+    text += "".join(link.format(before=i, this=i + 1) for i in range(1000))
+
+    assert "COPY a /a" in plan(text).steps[1].title
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (f"COPY --from={'9' * 5000} /a /b", "not before this one"),
+        (f"EXPOSE {'9' * 5000}", "invalid containerPort"),
+        (f"EXPOSE 1-{'9' * 5000}", "invalid containerPort"),
+    ],
+    ids=["from", "port", "ports"],
+)
+def test_a_number_of_any_length_is_refused_with_its_line(line: str, said: str) -> None:
+    with pytest.raises(Invalid, match=said) as caught:
+        plan(f"FROM scratch\n{line}\n")
+
+    assert "Dockerfile:2" in caught.value.message
+
+
+def test_a_target_of_any_length_is_not_found() -> None:
+    with pytest.raises(Invalid, match="could not be found"):
+        plan("FROM scratch\n", target="9" * 5000)
+
+
+def test_an_empty_target_is_the_last_stage() -> None:
+    assert config("FROM scratch AS a\nFROM scratch\nENV x=1\n", target="")["Env"][1:] == ["x=1"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("Env", "A=1"),
+        ("Env", [1]),
+        ("Env", {}),
+        *((key, "sh") for key in ("Cmd", "Entrypoint", "Shell", "OnBuild")),
+        *((key, [None]) for key in ("Cmd", "Entrypoint", "Shell", "OnBuild")),
+        *((key, ["x"]) for key in ("Labels", "ExposedPorts", "Volumes", "User", "WorkingDir")),
+        *((key, 5) for key in ("Labels", "ExposedPorts", "Volumes", "User", "WorkingDir")),
+    ],
+)
+def test_a_base_with_a_malformed_config_is_refused_at_its_from(key: str, value: object) -> None:
+    with pytest.raises(Invalid, match=f"x: its config has a malformed {key}") as caught:
+        plan("FROM x\nENV a=b\n", bases={"x": {key: value}})
+
+    assert "Dockerfile:1" in caught.value.message
+
+
+def test_a_base_may_leave_everything_out() -> None:
+    bases = {"x": dict.fromkeys(("Env", "Cmd", "Labels", "ExposedPorts", "User", "WorkingDir"))}
+
+    assert config("FROM x\nLABEL a=b\n", bases=bases)["Labels"] == {"a": "b"}
+
+
+def test_every_step_has_a_title() -> None:
+    text = "FROM scratch AS a\nCOPY a /a\nFROM a\nCOPY --from=x /b /b\nCOPY --from=a /a /c\n"
+
+    assert "FROM x" in [step.title for step in plan(text).steps]
+    assert all(step.title for step in plan(text).steps)
