@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,13 @@ from pathlib import Path
 import pytest
 from support.building import write_tree
 from support.cli import Cli
+
+from builder.events import Event, Notice
+from engine.answers import Question, find
+from engine.build import BuildRequest, build
+from engine.engine import Engine
+from ocispec.errors import NotFound
+from ocispec.reference import Reference
 
 DOCKERFILE = "FROM scratch\nARG v\nLABEL l=$v\nCOPY . /src\n"
 OLD = 1_600_000_000
@@ -215,3 +223,71 @@ def test_pruning_everything_leaves_no_answer(cli: Cli, context: Path) -> None:
     cli("prune", "-a", "-f")
 
     assert answers(cli) == []
+
+
+def test_a_dockerfile_from_a_pipe_is_read_once(cli: Cli, context: Path) -> None:
+    def build() -> str:
+        reading, writing = os.pipe()
+        try:
+            os.write(writing, DOCKERFILE.encode())
+            os.close(writing)
+            done = subprocess.run(
+                cli.argv("build", "-q", "-f", f"/dev/fd/{reading}", context),
+                pass_fds=(reading,),
+                env=cli.environment(),
+                capture_output=True,
+                check=True,
+                timeout=60,
+            )
+        finally:
+            os.close(reading)
+        return done.stdout.decode()
+
+    first = build()
+    _edit(context)
+
+    assert first != build()
+
+
+def test_an_image_that_is_its_own_base_grows_with_every_build(cli: Cli, context: Path) -> None:
+    image(cli, context)
+    (context / "Dockerfile").write_text("FROM x\nENV a=b\n")
+    wait_until_settled(context)
+
+    assert len({image(cli, context) for _ in range(3)}) == 3
+
+
+@pytest.mark.parametrize("name", ["base", "x"])
+def test_nothing_is_remembered_if_a_name_moved_during_the_build(
+    tmp_path: Path, context: Path, name: str
+) -> None:
+    base, tag, moved = (Reference.parse(f"{text}:latest") for text in ("base", "x", name))
+    (context / "Dockerfile").write_text("FROM base\nCOPY . /src\n")
+    wait_until_settled(context)
+    question = Question(tmp_path / "store", context, None, "")
+    with Engine(tmp_path / "store") as engine:
+        build(engine, BuildRequest(context, dockerfile_text=b"FROM scratch\n", tags=(base,)), print)
+        other = build(
+            engine, BuildRequest(context, dockerfile_text=b"FROM scratch\nENV a=b"), print
+        )
+
+        def move(event: Event) -> None:
+            if isinstance(event, Notice) and event.text.startswith("naming to"):
+                engine.store.tag(moved, other.manifest)
+
+        build(engine, BuildRequest(context, tags=(tag,)), move, question)
+        assert find(question) is None
+        build(engine, BuildRequest(context, tags=(tag,)), print, question)
+        assert find(question) is not None
+
+
+def test_a_dockerfile_from_standard_input_has_no_ignore_file_of_its_own(
+    tmp_path: Path, context: Path
+) -> None:
+    (context / "Dockerfile.dockerignore").write_text("d\n")
+    (context / ".dockerignore").write_text("a\n")
+    with Engine(tmp_path / "store") as engine:
+        request = BuildRequest(context, dockerfile_text=b"FROM scratch\nCOPY d /\n")
+        assert build(engine, request, print).steps == 1
+        with pytest.raises(NotFound):
+            build(engine, BuildRequest(context, dockerfile_text=b"FROM scratch\nCOPY a /\n"), print)

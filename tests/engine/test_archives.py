@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from support.building import Builder
+from support.oracles import program
 from support.small_images import image_of, members_of, ref, tar_of
 from support.tars import END, LINK, SYMLINK, member
 
@@ -311,7 +312,7 @@ def test_skopeo_reads_what_we_save(tmp_path: Path, engine: Engine, transport: st
     archive.write_bytes(_saved(engine, "one"))
 
     done = subprocess.run(
-        ["skopeo", "inspect", "--config", f"{transport}:{archive}"],
+        [program("skopeo"), "inspect", "--config", f"{transport}:{archive}"],
         capture_output=True,
         text=True,
         check=True,
@@ -330,7 +331,7 @@ def test_what_skopeo_writes_is_loaded(
     archive = tmp_path / "out.tar"
     subprocess.run(
         [
-            *("skopeo", "copy", "--insecure-policy", "-q"),
+            *(program("skopeo"), "copy", "--insecure-policy", "-q"),
             f"oci:{engine.store.root}:docker.io/library/one:latest",
             f"{form}:{archive}:docker.io/library/copied:v2",
         ],
