@@ -76,6 +76,8 @@ class Answer(NamedTuple):
 
 def find(question: Question) -> Answer | None:
     """The answer to *question*, if it still holds; the cache records behind it count as used."""
+    if question.dockerfile is not None and not question.dockerfile.is_file():
+        return None  # a pipe can be read once only, by the build
     try:
         data = (question.store / FOLDER / question.name).read_bytes()
         document = json.loads(data)
@@ -96,6 +98,7 @@ def remember(
     session: Session,
     answer: Answer,
     *,
+    index: bytes | None,
     read: dict[str, bytes | None],
     context: str | None,
     keys: Sequence[str],
@@ -103,14 +106,15 @@ def remember(
     """
     Keep *answer* for the next time.
 
-    *read* is what the build read of Dockerfiles and ignore files, None for one that was not there;
-    *context* is the fingerprint of the context, "" if it was not looked at, None if it is too
-    young to be relied on: then nothing is kept.
+    *index* is index.json as the build left it, None if a name there no longer means what the build
+    took it for. *read* is what the build read of Dockerfiles and ignore files, None for one that
+    was not there; *context* is the fingerprint of the context, "" if it was not looked at, None if
+    it is too young to be relied on. Without an index or with so young a context nothing is kept.
     """
-    if context is None:
+    if context is None or index is None:
         return
     document = {
-        "index": _digest((question.store / "index.json").read_bytes()),
+        "index": _digest(index),
         "files": {path: data and _digest(data) for path, data in read.items()},
         "context": context,
         "keys": list(keys),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from builder.context import LocalContext
 from builder.dockerfile.parse import parse
@@ -97,11 +98,12 @@ def build(
         show(event)
 
     platform = request.platform or host()
+    bases: list[_ResolvedBase] = []
     with engine.store.session() as session:
         lowering = Lowering(
             dockerfile,
             _settings(request, platform),
-            partial(_resolve, engine, session, request, on_event),
+            partial(_resolve, engine, session, request, on_event, bases),
         )
         plan = lowering.plan()
         for name in lowering.unused_args():
@@ -134,11 +136,20 @@ def build(
                 question,
                 session,
                 answer,
+                index=_index_if_it_holds(engine, request, image, bases),
                 read=inputs.read,
                 context=context.fingerprint(),
                 keys=cache.used,
             )
         return BuildResult(image.manifest, image.config.digest, steps, solver.cached, root.identity)
+
+
+class _ResolvedBase(NamedTuple):
+    """What a FROM or ``--from`` was taken for."""
+
+    ref: Reference
+    platform: Platform
+    root: Descriptor
 
 
 class _Inputs:
@@ -167,7 +178,10 @@ class _Inputs:
 
     def ignore(self) -> Ignore:
         """The Dockerfile's own ignore file, else the context's (dockerfile reference)."""
-        for path in self._question.ignore_files():
+        candidates = self._question.ignore_files()
+        if self._request.dockerfile_text is not None:
+            del candidates[0]  # it belongs to the Dockerfile of the context, which is another one
+        for path in candidates:
             data = self._bytes(path)
             if data is not None:
                 return Ignore.parse(data)
@@ -197,6 +211,7 @@ def _resolve(
     session: Session,
     request: BuildRequest,
     on_event: OnEvent,
+    bases: list[_ResolvedBase],
     name: str,
     platform: Platform,
 ) -> BaseImage:
@@ -204,6 +219,7 @@ def _resolve(
 
     ref = Reference.parse(name).with_default_tag()
     root = ensure_image(engine, ref, pull_always=request.pull, platform=platform, on_event=on_event)
+    bases.append(_ResolvedBase(ref, platform, root))
     manifest = Manifest.decode(read_small(engine.store, root, MAX_DOCUMENT), root.media_type)
     config = ImageConfig.decode(read_small(engine.store, manifest.config, MAX_DOCUMENT))
     if len(config.diff_ids) != len(manifest.layers):
@@ -224,6 +240,25 @@ def _resolve(
     )
     shown = str(ref) if ref.digest else f"{ref}@{root.digest}"
     return BaseImage(shown, config, layers)
+
+
+def _index_if_it_holds(
+    engine: Engine, request: BuildRequest, image: BuiltImage, bases: Sequence[_ResolvedBase]
+) -> bytes | None:
+    """
+    index.json, if it still names the bases that were built on, and the image by all its tags.
+
+    Another process may have moved a name meanwhile, or this build that of its own base.
+    """
+    from engine.transfer import stored
+
+    store = engine.store
+    path = store.root / "index.json"
+    index = path.read_bytes()
+    named = dict(store.images.names())
+    holds = all(tag in named and named[tag].digest == image.manifest.digest for tag in request.tags)
+    holds = holds and all(stored(store, base.ref, base.platform) == base.root for base in bases)
+    return index if holds and index == path.read_bytes() else None
 
 
 def _index(engine: Engine, request: BuildRequest) -> Path:

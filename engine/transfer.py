@@ -77,14 +77,14 @@ def ensure_image(
 
     The store's is taken for another platform only if the registry has none that fits.
     """
-    stored = None if pull_always else _stored(engine.store, ref, platform)
-    if stored is not None and _fits(engine.store, stored, platform):
-        return stored
+    ours = None if pull_always else stored(engine.store, ref, platform)
+    if ours is not None and _fits(engine.store, ours, platform):
+        return ours
     try:
         return _pulled(engine, ref, platform, on_event)
     except PybuildError as error:
-        if stored is not None:
-            return stored
+        if ours is not None:
+            return ours
         if isinstance(error, NotFound | Denied):
             raise NotFound(
                 f"{ref.familiar}: {error.message}",
@@ -93,7 +93,8 @@ def ensure_image(
         raise
 
 
-def _stored(store: Store, ref: Reference, platform: Platform) -> Descriptor | None:
+def stored(store: Store, ref: Reference, platform: Platform) -> Descriptor | None:
+    """The manifest of *ref* for *platform* in *store*; None if it is not there."""
     try:
         found = select_platform(store, store.resolve(ref), platform)
     except NotFound:

@@ -17,7 +17,7 @@ from builder.events import Event, Notice
 from engine.answers import Question, find
 from engine.build import BuildRequest, build
 from engine.engine import Engine
-from ocispec.errors import NotFound
+from ocispec.errors import PybuildError
 from ocispec.reference import Reference
 
 DOCKERFILE = "FROM scratch\nARG v\nLABEL l=$v\nCOPY . /src\n"
@@ -289,5 +289,5 @@ def test_a_dockerfile_from_standard_input_has_no_ignore_file_of_its_own(
     with Engine(tmp_path / "store") as engine:
         request = BuildRequest(context, dockerfile_text=b"FROM scratch\nCOPY d /\n")
         assert build(engine, request, print).steps == 1
-        with pytest.raises(NotFound):
+        with pytest.raises(PybuildError, match=r"/a.: not found"):
             build(engine, BuildRequest(context, dockerfile_text=b"FROM scratch\nCOPY a /\n"), print)
