@@ -101,10 +101,10 @@ def _open(name: str, directory: int | None) -> int:
 
 def _move_up(name: str, directory: int, root: int) -> None:
     moved = f".removing-{os.urandom(8).hex()}"
-    if os.geteuid() != 0:
-        # Moving a directory writes its "..", which takes permission to write it.
-        os.chmod(name, _OWNERS, dir_fd=directory)
     try:
+        if os.geteuid() != 0:
+            # Moving a directory writes its "..", which takes permission to write it.
+            os.chmod(name, _OWNERS, dir_fd=directory)
         os.rename(name, moved, src_dir_fd=directory, dst_dir_fd=root)
     except FileNotFoundError:
         return
