@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from builder.execute.place import Owner, Place
+from builder.execute.run import make_cwd
 from builder.lower.state import PATH, env_pairs
 from engine import images
 from engine.engine import Engine
@@ -104,8 +107,11 @@ def _sandbox(
 ) -> Sandbox:
     argv = command(request, config)
     user_spec = request.user if request.user is not None else str(config.get("User") or "")
+    cwd = _working_directory(request, config)
     with snapshots.view(parent) as root:
         user = lookup_user(root, user_spec)
+        # As docker: one that is not there is made, and is root's.
+        make_cwd(draft, Place(root), cwd, Owner(0, 0), time.time_ns())
     hostname = request.hostname or os.urandom(6).hex()
     own_network = request.network == "none"
     mounts = tuple(
@@ -116,7 +122,7 @@ def _sandbox(
         argv=argv,
         root=mounts,
         env=_environment(request, config, user.home, hostname),
-        cwd=request.workdir or str(config.get("WorkingDir") or "/"),
+        cwd=cwd,
         uid=user.uid,
         gid=user.gid,
         groups=user.groups,
@@ -146,6 +152,14 @@ def command(request: RunRequest, config: Mapping[str, object]) -> tuple[str, ...
     if not argv:
         raise Usage("no command specified", hint="the image has none: write one after its name")
     return argv
+
+
+def _working_directory(request: RunRequest, config: Mapping[str, object]) -> str:
+    if request.workdir and not request.workdir.startswith("/"):
+        raise Usage(
+            f"the working directory {request.workdir!r} is invalid", hint="write an absolute path"
+        )
+    return os.path.join("/", request.workdir or str(config.get("WorkingDir") or ""))
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ unpacks layers into separate directories would else make them anew (BuildKit iss
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from builder.selection import real
 from layers.attributes import is_exported
 from layers.entry import Entry
+from ocispec.errors import Invalid
 
 
 class Owner(NamedTuple):
@@ -34,6 +36,10 @@ class Place:
             return os.stat(path or ".", dir_fd=self._root, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise Invalid(f"/{path}: the name is too long for a file system") from error
 
     def real(self, path: str) -> str:
         """*path* with all links followed inside the root; what is missing is kept as written."""

@@ -38,7 +38,8 @@ def execute(op: Run, parent: Stack, tools: Tools, on_output: OnOutput) -> Writte
     try:
         with snapshots.view(below) as root:
             user = lookup_user(root, op.user)
-            _make_cwd(draft, Place(root), op.cwd, user, int(tools.clock() * 1e9))
+            owner = Owner(user.uid, user.gid)
+            make_cwd(draft, Place(root), op.cwd, owner, int(tools.clock() * 1e9))
         mounts = tuple(
             Mount(mount.type, mount.source, mount.target, mount.options)
             for mount in snapshots.mounts(draft)
@@ -150,7 +151,7 @@ def _script_mounts(op: Run, tools: Tools) -> tuple[Mount, ...]:
     return tuple(mounts)
 
 
-def _make_cwd(draft: Draft, place: Place, cwd: str, user: User, now_ns: int) -> None:
+def make_cwd(draft: Draft, place: Place, cwd: str, owner: Owner, now_ns: int) -> None:
     """
     Make a working directory that is not there, as BuildKit's executor does.
 
@@ -160,7 +161,6 @@ def _make_cwd(draft: Draft, place: Place, cwd: str, user: User, now_ns: int) -> 
     real = place.real(cwd)
     if not real or place.lstat(real) is not None:
         return
-    owner = Owner(user.uid, user.gid)
     for path, entry in parents(place, f"{real}/.", owner, 0o755, now_ns).items():
         target = draft.upper / path
         if target.is_dir():

@@ -80,6 +80,8 @@ def test_what_lands_where(
         ("COPY a /t\nCOPY b /t/u", "not a directory"),
         ("COPY d /t\nCOPY a /t/e\nCOPY <<e /t/\nfile\ne", "cannot replace directory"),
         ("COPY a /t\nWORKDIR /t", "not a directory"),
+        ("COPY a /" + "n" * 300, "name is too long"),
+        ("WORKDIR /" + "n" * 300, "name is too long"),
         ("COPY --chown=nobody a /t", "unable to find user nobody"),
         ("COPY --chown=4294967296 a /t", "ids go from 0"),
         ("COPY --chown=" + "9" * 5000 + " a /t", "ids go from 0"),

@@ -104,6 +104,7 @@ def test_what_it_writes_is_thrown_away(ran: Ran, tmp_path: Path) -> None:
         ({"user": "app"}, "echo $HOME; id -u; id -g", "/\n1000\n1000\n"),
         ({"user": "7:8"}, "id -u; id -g", "7\n8\n"),
         ({"workdir": "/etc"}, "pwd", "/etc\n"),
+        ({"workdir": "/new/x", "user": "1:1"}, "pwd; stat -c %u:%a . ..", "/new/x\n0:755\n0:755\n"),
         ({"hostname": "box"}, "hostname; grep -c box /etc/hosts", "box\n1\n"),
         ({"add_hosts": (("db", "10.0.0.9"),)}, "grep db /etc/hosts", "10.0.0.9\tdb\n"),
         ({"network": "none"}, "ls /sys/class/net", "lo\n"),
@@ -215,3 +216,14 @@ def test_a_signal_is_passed_on(ran: Ran) -> None:
     killer.join()
 
     assert (42, before) == (ended.status, signal.getsignal(signal.SIGTERM))
+
+
+def test_a_working_directory_is_an_absolute_path(ran: Ran) -> None:
+    with pytest.raises(Usage, match="working directory 'etc' is invalid"):
+        ran("true", workdir="etc")
+
+
+def test_an_image_may_have_a_working_directory_that_is_not_there(ran: Ran, tmp_path: Path) -> None:
+    busybox(ran.engine, tmp_path / "other", "other", "WORKDIR /app")
+
+    assert ran.says("pwd", image="other") == "/app\n"
