@@ -45,7 +45,7 @@ class Solver:
         self._jobs = jobs
         self._results: list[Stack | None] = [None] * len(plan.steps)
         self._selected: dict[int, Sequence[Sequence[Picked]]] = {}
-        self._lock = threading.Lock()  # guards _flights
+        self._lock = threading.Lock()  # guards _flights and cached
         self._flights: dict[CacheKey, threading.Lock] = {}
         self.cached = 0
 
@@ -246,6 +246,7 @@ class Solver:
         self._tools.on_event(StepStarted(index + 1, self._steps[index].title))
 
     def _end(self, index: int, started: float, *, cached: bool, error: str = "") -> None:
-        self.cached += cached and not isinstance(self._steps[index].op, Base)
+        with self._lock:
+            self.cached += cached and not isinstance(self._steps[index].op, Base)
         seconds = time.monotonic() - started
         self._tools.on_event(StepEnded(index + 1, cached, seconds, error))
