@@ -7,8 +7,14 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support.bases import BUSYBOX, DEBIAN, import_base
 from support.cli import Cli
+
+# Machines are noisy: how long one example takes says nothing. In CI the examples are the same on
+# every run, so that a change is judged by what it did.
+settings.register_profile("ours", deadline=None, derandomize=os.environ.get("CI") == "true")
+settings.load_profile("ours")
 
 
 def pytest_configure() -> None:

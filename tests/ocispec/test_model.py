@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -293,7 +294,7 @@ def test_any_bytes_are_a_document_or_invalid(text: bytes) -> None:
         lambda: Index.decode(text, mediatypes.OCI_INDEX),
         lambda: ImageConfig.decode(text),
     ):
-        with pytest.raises(Invalid):
+        with suppress(Invalid):  # nothing else may be raised
             decode()
 
 
