@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from support.registry import (
     PASSWORD,
     USER,
@@ -20,10 +19,6 @@ from support.registry import (
 from registry_client.client import Client
 from registry_client.credentials import Login, OneLogin
 from registry_client.retry import Retries
-
-# A machine that is busy with other tests is no failure.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
 
 USERS_LOGIN = Login(USER, PASSWORD)
 _numbers = itertools.count(1)

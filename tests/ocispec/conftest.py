@@ -1,8 +1,0 @@
-"""Properties have no deadline: a machine that is busy with other tests is no failure."""
-
-from __future__ import annotations
-
-from hypothesis import settings
-
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
