@@ -353,7 +353,7 @@ def test_stages_that_do_not_need_each_other_run_at_once(builder: Builder, contex
     # Each waits for the other: one after the other, both would wait in vain.
     text = (
         BASE
-        + f"FROM base AS one\nRUN timeout 20 nc -l -p {port} </dev/null >/heard\n"
+        + f"FROM base AS one\nRUN mkfifo /f && timeout 20 nc -l -p {port} <>/f >/heard\n"
         + "FROM base AS two\nRUN for i in $(seq 200); do"
         + f" echo hello | nc 127.0.0.1 {port} && touch /said && exit; usleep 50000; done; exit 1\n"
         + "FROM scratch\nCOPY --from=one /heard /\nCOPY --from=two /said /\n"
