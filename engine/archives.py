@@ -11,11 +11,11 @@ from typing import Any, BinaryIO, Final, TypeVar
 
 from engine import images
 from engine.engine import Engine
-from engine.streams import plain_tar
 from layers.compress import GzipWriter
 from layers.entry import Entry
 from layers.images import REF_NAME
 from layers.session import Session
+from layers.streams import plain_tar
 from layers.tarread import tar_entries
 from layers.tarwrite import END, TarWriter, padding
 from ocispec import canonical, mediatypes

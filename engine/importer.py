@@ -19,9 +19,9 @@ from builder.image import store_image, timestamp
 from builder.lower import config as config_instructions
 from builder.lower.state import StageState
 from engine.engine import Engine
-from engine.streams import plain_tar
 from layers.entry import WHITEOUT, Entry
 from layers.layerwrite import LayerWriter
+from layers.streams import plain_tar
 from layers.tarread import tar_entries
 from layers.tree import Tree, TreeEntry
 from ocispec.content import Readable

@@ -10,35 +10,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from layers.apply import apply
-from layers.compress import decompressor, sniff
+from layers.compress import sniff
 from layers.entry import WHITEOUT
 from layers.session import Session
+from layers.streams import plain_tar
 from layers.tarread import tar_entries
 from layers.tree import Tree
-from ocispec import mediatypes
 from ocispec.content import Readable
 from ocispec.errors import Corrupt, Invalid
 
-_MEDIA_TYPES: Final = {
-    "tar": mediatypes.OCI_LAYER,
-    "gzip": mediatypes.OCI_LAYER_GZIP,
-    "zstd": mediatypes.OCI_LAYER_ZSTD,
-}
 _HEAD: Final = 512  # bytes; enough for every magic number, a tar header among them
 
 
 def is_archive(path: str) -> bool:
     """True if the file at host *path* is a tar, plain or compressed, whatever its name."""
     with open(path, "rb") as file:  # noqa: PTH123 - a /proc/self/fd path is no use as a Path
-        stream = _open(file)
-        if stream is None:
-            return False
         try:
-            return sniff(_first(stream)) == "tar"
-        except (Corrupt, EOFError, OSError, ValueError):
+            return sniff(_first(plain_tar(file))) == "tar"
+        except (Invalid, Corrupt, EOFError, OSError, ValueError):
             # Not what its first bytes look like: an ordinary file, and copied as one.
             return False
 
@@ -66,10 +58,7 @@ def unpacked(path: str, session: Session) -> Iterator[Unpacked]:
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with open(path, "rb") as file:  # noqa: PTH123 - as above
-                stream = _open(file)
-                if stream is None:
-                    raise Invalid(f"{path}: not a tar archive")
-                apply(stream, root)
+                apply(plain_tar(file), root)
         finally:
             os.close(root)
         yield Unpacked(Tree(directory, None), named)
@@ -85,8 +74,7 @@ def _named_directories(path: str) -> frozenset[str]:
     """
     named: set[str] = set()
     with open(path, "rb") as file:  # noqa: PTH123 - as above
-        stream = _open(file)
-        for entry, _ in tar_entries(stream) if stream is not None else ():
+        for entry, _ in tar_entries(plain_tar(file)):
             if any(name.startswith(WHITEOUT) for name in entry.path.split("/")):
                 raise Invalid(
                     f"{entry.path!r}: a layer cannot hold a name that starts with {WHITEOUT!r}",
@@ -95,20 +83,3 @@ def _named_directories(path: str) -> frozenset[str]:
             if entry.kind == "dir":
                 named.add(entry.path)
     return frozenset(named)
-
-
-def _open(file: BinaryIO) -> Readable | None:
-    head = file.read(_HEAD)
-    file.seek(0)
-    form = sniff(head)
-    if form in _MEDIA_TYPES:
-        return decompressor(_MEDIA_TYPES[form], file)
-    if form == "bzip2":
-        import bz2
-
-        return bz2.open(file)
-    if form == "xz":
-        import lzma
-
-        return lzma.open(file)
-    return None
